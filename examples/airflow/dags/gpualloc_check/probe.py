@@ -138,7 +138,7 @@ def listed(tf: Any, stand_in: int) -> dict[str, Any]:
     tf.config.set_soft_device_placement(False)  # an operation that cannot run on its device fails
     try:
         usable = [device.name for device in tf.config.list_logical_devices(kind)]
-    except RuntimeError as error:
+    except (tf.errors.OpError, RuntimeError) as error:
         usable, facts["error"] = [], f"TensorFlow cannot initialise its devices: {error}"
     facts["devices"] = [
         {

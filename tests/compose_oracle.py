@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 
+ABSENT = "(absent)"
+
+
 @cache
 def binary() -> Path | None:
     """Return the path of docker-compose, or None where the package is not installed."""
@@ -123,9 +126,9 @@ def differences(
     Device requests are compared too where ``requests`` is true. An empty list means equal.
     """
     found = [
-        f"{key}: {before.get(key)!r} became {after.get(key)!r}"
+        f"{key}: {before.get(key, ABSENT)!r} became {after.get(key, ABSENT)!r}"
         for key in sorted({*before, *after} - {"services", "x-gpualloc"})
-        if before.get(key) != after.get(key)
+        if before.get(key, ABSENT) != after.get(key, ABSENT)
     ]
     old, new = services(before), services(after)
     found += [
@@ -136,11 +139,11 @@ def differences(
         sections = [("", one.rest, two.rest), ("environment.", one.environment, two.environment)]
         sections += [("requests.", one.requests, two.requests)] if requests else []
         found += [
-            f"services.{name}.{section}{key}: {left.get(key)!r} became {right.get(key)!r}"
+            f"services.{name}.{section}{key}: {left.get(key, ABSENT)!r} became {right.get(key, ABSENT)!r}"
             for section, left, right in sections
             for key in sorted({*left, *right})
             if not (section == "environment." and key in owned)
-            if (key in left) != (key in right) or left.get(key) != right.get(key)
+            if left.get(key, ABSENT) != right.get(key, ABSENT)
         ]
     return found
 

@@ -139,6 +139,7 @@ def load_project(options: ProjectOptions, environ: MappingType[str, str], cwd: P
     paths = _find_files(options, local, cwd)
     directory = cwd / options.project_directory if options.project_directory else _folder(paths[0])
     environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
+    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
     profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
     reader = _Reader(environment, cwd)
     layers = [(path, environment) for path in paths]

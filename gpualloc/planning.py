@@ -17,6 +17,7 @@ from gpualloc.inventory import digest, load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
+from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
 if TYPE_CHECKING:
@@ -66,9 +67,23 @@ class Planned:
     texts: tuple[tuple[ComposeFile, str], ...]
 
     @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What to tell about the inputs, and about variables in the file that say something else than the plan."""
+        return self.workspace.warnings
+
+    def targets(self, output: str | None) -> tuple[str, ...]:
+        """Return the names of the files that writing the plan touches."""
+        return (output,) if output else tuple(file.shown for file, _ in self.changes)
+
+    @property
     def changes(self) -> tuple[tuple[ComposeFile, str], ...]:
         """The files whose text differs from what is on disk."""
         return tuple((file, text) for file, text in self.texts if text != file.source.text)
+
+
+def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[str, ...]) -> SolveOptions:
+    """Return the solver's options for what the command line says."""
+    return SolveOptions(time_limit_s=time_limit_s, replan=replan, without=without)
 
 
 def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
@@ -125,12 +140,14 @@ def _by_file(project: Project, changes: list[Edit]) -> dict[ComposeFile, list[Ed
     return result
 
 
-def check_saved(plan: Plan, file: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
+def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
     """Return a saved plan ready to apply, after checking that nothing it rests on has changed.
 
-    Raises GpuallocError (``stale-plan``): a compose file, the policy or the machine is another now, or a placement no
-    longer fits.
+    Raises GpuallocError: ``plan-…`` for a file that is no plan; ``stale-plan`` where a compose file, the policy or the
+    machine is another now, or a placement no longer fits.
     """
+    file = path
+    plan = parse_plan(_read_text(cwd / path, path), path)
     inputs = plan.inputs
     project = options.project if options.project.files else replace(options.project, files=_files(inputs, cwd))
     sources = options.inventory or tuple(inputs.inventory)
@@ -153,6 +170,15 @@ def check_saved(plan: Plan, file: str, options: Options, environ: Mapping[str, s
         raise _stale(file, "the GPUs have changed since")
     _check_placements(plan, workspace, file)
     return with_texts(workspace, plan.solution, options)
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise fail("plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
 
 
 def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
@@ -233,27 +259,25 @@ def write_file(path: Path, text: str) -> None:
 # Undoing
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Restoration:
-    """The files that gpualloc has written to, each with the text it had before."""
-
-    changes: tuple[tuple[ComposeFile, str], ...]
+Changes = tuple[tuple["ComposeFile", str], ...]
+"""Files with the text they get."""
 
 
-def plan_reset(options: ProjectOptions, environ: Mapping[str, str], cwd: Path) -> Restoration:
-    """Return what ``reset`` would put back. Raises GpuallocError if the project or a record cannot be read."""
+def plan_reset(options: ProjectOptions, environ: Mapping[str, str], cwd: Path) -> Changes:
+    """Return the files that gpualloc has written to, each with the text it had before.
+
+    Raises GpuallocError if the project or a record cannot be read.
+    """
     project = load_project(options, environ, cwd)
-    return Restoration(
-        tuple((file, file.document.text) for file in project.files if file.document.text != file.source.text)
-    )
+    return tuple((file, file.document.text) for file in project.files if file.document.text != file.source.text)
 
 
-def write_reset(restoration: Restoration, output: Path | None = None) -> tuple[str, ...]:
+def write_reset(changes: Changes, output: Path | None = None) -> tuple[str, ...]:
     """Put the original texts back and return the names of the files written."""
     if output is None:
-        return _write(restoration.changes)
-    if len(restoration.changes) != 1:
+        return _write(changes)
+    if len(changes) != 1:
         raise fail("several-files", "there is not exactly one file to restore, and -o names one", Place(str(output)))
-    file, text = restoration.changes[0]
+    file, text = changes[0]
     write_atomic(output, file.source.encode(text), str(output))
     return (str(output),)

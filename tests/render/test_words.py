@@ -4,8 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpualloc.render.layout import printable, width_of
+from gpualloc.render.layout import ANSI, Line, Style, cell, paint, printable, width_of
 from gpualloc.render.words import listed, memory, ranges, short_name, short_uuid
+from gpualloc.render.wrap import wrapped
+
+
+@pytest.mark.parametrize("style", list(ANSI))
+def test_styles_look_the_same_wrapped_and_not(style: Style) -> None:
+    assert wrapped(Line(cell("x", style)), 80, colour=True) == f"{paint('x', style, colour=True)}\n"
 
 
 @pytest.mark.parametrize(

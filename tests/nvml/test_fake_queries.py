@@ -221,6 +221,10 @@ def test_processes_of_every_kind(opened: Describe) -> None:
     assert (graphics.pid, graphics.usedGpuMemory, graphics.gpuInstanceId) == (7, None, 0xFFFFFFFF)
     assert [process.pid for process in pynvml.nvmlDeviceGetMPSComputeRunningProcesses(gpu)] == [8]
     assert pynvml.nvmlDeviceGetMemoryInfo(gpu).used == 1005 << 20
+    opened(machine.fail("nvmlDeviceGetComputeRunningProcesses_v3", Code.FUNCTION_NOT_FOUND))
+    assert code_of(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, gpu) == Code.FUNCTION_NOT_FOUND
+    older = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(gpu)
+    assert [process.pid for process in older] == [process.pid for process in compute]
 
 
 def test_process_names(opened: Describe) -> None:

@@ -14,7 +14,7 @@ from policy_helpers import relaxed
 from gpualloc.errors import GpuallocError, Place
 from gpualloc.policy.document import MAX_DEPTH, Document, Node, document, merge, parse
 
-LOADERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
+LOADERS: list[Any] = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 SHIPPED = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))
 
 

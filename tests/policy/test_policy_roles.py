@@ -34,7 +34,7 @@ def test_names_are_told_apart_by_case() -> None:
 
 
 def test_the_more_specific_entry_wins_key_by_key() -> None:
-    roles = {
+    roles: dict[str, dict[str, Any]] = {
         "trainer-1": {"gpus": 4},
         "trainer*": {"gpus": 2, "memory": "40GiB", "priority": 10},
         "*": {"gpus": 1, "memory": "1GiB", "host": "gpu0*"},

@@ -94,7 +94,8 @@ def test_bad_values_of_an_ask(key: str, value: Any) -> None:
 
 def test_false_leaves_a_service_alone_and_nothing_else_does() -> None:
     assert VALID_ASK.is_valid(False)  # noqa: FBT003  # the document itself
-    assert not any(VALID_ASK.is_valid(other) for other in (True, None, 0, "", []))
+    others: list[Any] = [True, None, 0, "", []]
+    assert not any(VALID_ASK.is_valid(other) for other in others)
 
 
 @relaxed

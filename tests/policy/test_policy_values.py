@@ -180,7 +180,8 @@ def test_specificity_orders_from_general_to_specific() -> None:
 def test_words_for_messages() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"], "and") == "a, b and c"
-    assert [shown(v) for v in (None, True, 1, 1.5, "a\x07", [], {}, 10**80)] == [
+    values: list[object] = [None, True, 1, 1.5, "a\x07", [], {}, 10**80]
+    assert [shown(value) for value in values] == [
         "nothing",
         "true",
         "1",

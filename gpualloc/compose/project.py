@@ -87,7 +87,8 @@ class Service:
     """A service, merged and interpolated. ``data``: before gpualloc; ``now``: with what it wrote.
 
     ``file`` is the one to edit. ``base`` is what ``extends`` and earlier files supply under that file's own node: lists
-    written there append to it. ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
+    written there append to it.
+    ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
     """
 
     name: str

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gpualloc.compose.reader import Form, forms_of
+from gpualloc.compose.forms import Form, forms_of
 from gpualloc.cuda import visible
 from gpualloc.errors import Diagnostic
 from gpualloc.planning import open_workspace
-from gpualloc.policy.filters import Demand as DeviceDemand, gib, refused_by_policy, refused_by_request
+from gpualloc.policy.filters import Demand as DeviceDemand
+from gpualloc.policy.filters import gib, refused_by_policy, refused_by_request
 from gpualloc.solve import solve
 from gpualloc.solve.demands import demand_of, hand_shares
 from gpualloc.solve.devices import flatten
@@ -53,7 +54,9 @@ class _State:
         device = self.devices.get(uuid)
         if device is None:
             return uuid
-        return f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} of GPU {device.gpu.index}"
+        return (
+            f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} of GPU {device.gpu.index}"
+        )
 
 
 def check(
@@ -101,11 +104,13 @@ _APPLY = "gpualloc apply mends it"
 # One role
 
 
-def _replicas(state: _State, role: Role) -> Iterator[Diagnostic]:
+def _replicas(_state: _State, role: Role) -> Iterator[Diagnostic]:
     count = len(role.request.workers)
     if count > 1:
         summary = f"{role.service.name} has {count} replicas, which all get the same GPUs"
-        yield _finding("replicas-share", summary, role.service.place(current=True), "write them as services of their own")
+        yield _finding(
+            "replicas-share", summary, role.service.place(current=True), "write them as services of their own"
+        )
 
 
 def _unpinned(state: _State, role: Role) -> Iterator[Diagnostic]:
@@ -143,7 +148,9 @@ def _indices(state: _State, role: Role) -> Iterator[Diagnostic]:
         return
     known = [i for i in role.request.workers[0].pinned or () if not i.startswith(("GPU-", "MIG-"))]
     if known:
-        summary = f"{role.service.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
+        summary = (
+            f"{role.service.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
+        )
         yield _finding("index-id", summary, state.place(role), f"UUIDs stay: {_APPLY}", "warning")
 
 
@@ -195,13 +202,19 @@ def _cuda(state: _State, role: Role) -> Iterator[Diagnostic]:
         code = "cuda-hides"
     else:
         names = ", ".join(state.label(u) for u in shown)
-        summary = f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {names} in its privileged container, not what it got"
+        summary = (
+            f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {names} in its privileged container, not what it got"
+        )
         code = "cuda-sees-more"
-    yield _finding(code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {_APPLY}")
+    yield _finding(
+        code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {_APPLY}"
+    )
 
 
 def _numbering(count: int) -> str:
-    return "the container has one, numbered 0" if count == 1 else f"the container has {count}, numbered 0 to {count - 1}"
+    return (
+        "the container has one, numbered 0" if count == 1 else f"the container has {count}, numbered 0 to {count - 1}"
+    )
 
 
 def _first_devices(state: _State, role: Role) -> list[str]:
@@ -234,7 +247,8 @@ def _crowded(state: _State) -> Iterator[Diagnostic]:
         alone = [r for r in roles if state.demands[r.request.workers[0].name].exclusive]
         if alone:
             summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].service.name} wants it alone"
-            yield _finding("given-twice", summary, state.place(roles[-1]), "let them share with memory:, or " + _APPLY)
+            hint = f"let them share with x-gpualloc: {{memory: …}}, or {_APPLY}"
+            yield _finding("given-twice", summary, state.place(roles[-1]), hint)
             continue
         yield from _over(state, device, roles, names)
 
@@ -250,7 +264,8 @@ def _over(state: _State, device: Device, roles: list[Role], names: str) -> Itera
         return
     asked = sum(d.memory_mib if d.memory_mib is not None else device.usable_mib * (d.share or 0) for d in demands)
     if asked > device.free_mib:
-        summary = f"{state.label(device.uuid)} is over capacity: {names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
+        asks = f"{names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
+        summary = f"{state.label(device.uuid)} is over capacity: {asks}"
         yield _finding("over-capacity", summary, state.place(roles[-1]), _APPLY)
 
 

@@ -63,7 +63,9 @@ def _cwd() -> Path:
     try:
         return Path.cwd()
     except FileNotFoundError:
-        raise GpuallocError(Diagnostic("no-folder", "the current folder is gone", hint="cd to one that exists")) from None
+        raise GpuallocError(
+            Diagnostic("no-folder", "the current folder is gone", hint="cd to one that exists")
+        ) from None
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -101,7 +103,9 @@ _policy_option = click.option(
 _what_if_options = _stack(
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
     click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
-    click.option("--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."),
+    click.option(
+        "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
+    ),
 )
 
 
@@ -266,7 +270,9 @@ def _ask(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         hint = "add -y to write without being asked"
-        raise GpuallocError(Diagnostic("not-confirmed", "there is no terminal to ask on, so nothing was written", hint=hint))
+        raise GpuallocError(
+            Diagnostic("not-confirmed", "there is no terminal to ask on, so nothing was written", hint=hint)
+        )
     if not click.confirm(question, err=True):
         raise GpuallocError(Diagnostic("not-confirmed", "nothing was written"))
 

@@ -13,7 +13,8 @@ from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
-from gpualloc.inventory import digest, load as load_inventory
+from gpualloc.inventory import digest
+from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 class Options:
     """What a command was asked to work on: the project, the machine, the policy, and what-if changes to them."""
 
-    project: ProjectOptions = ProjectOptions()
+    project: ProjectOptions = field(default_factory=ProjectOptions)
     inventory: tuple[str, ...] = ()
     topo: str | None = None
     policy: str | None = None
@@ -103,7 +104,10 @@ def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> W
 
 
 def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
-    """Plan a project. Raises GpuallocError if an input cannot be used; "does not fit" is a plan that is not complete."""
+    """Plan a project. "Does not fit" is a plan that is not complete.
+
+    Raises GpuallocError if an input cannot be used.
+    """
     workspace = open_workspace(options, environ, cwd)
     solution = solve(
         workspace.inventory,
@@ -176,7 +180,9 @@ def _read_text(path: Path, shown: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise fail("plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE") from None
+        raise fail(
+            "plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
 
@@ -209,7 +215,9 @@ def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
 
 
 def _stale(file: str, why: str) -> GpuallocError:
-    return fail("stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE")
+    return fail(
+        "stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------

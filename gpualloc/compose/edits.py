@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged
+from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
 from gpualloc.compose.patch import Edit
-from gpualloc.compose.reader import CDI_PREFIX, DEVICES, Form
 from gpualloc.errors import fail
 from gpualloc.policy.environment import environment, written_ids
 
@@ -59,7 +59,9 @@ def _several(role: Role) -> Exception:
     name = role.service.name
     where = role.service.place("deploy", "replicas")
     hint = f"replicas share one device list: write {name}-1 … {name}-{count} as services of their own"
-    return fail("replicas-split", f"{name} has {count} replicas, which this version cannot give different GPUs", where, hint)
+    return fail(
+        "replicas-split", f"{name} has {count} replicas, which this version cannot give different GPUs", where, hint
+    )
 
 
 def _worker(role: Role, placement: Placement, policy: Policy, host: Host) -> Iterator[Edit]:
@@ -157,7 +159,9 @@ def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[
     entries = [dict(e) if isinstance(e, dict) else e for e in merged] if isinstance(merged, list) else [{}]
     for form, share in shares:
         index = form.path[-1] if isinstance(form.path[-1], int) else 0
-        entries[index] = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}} | {"device_ids": share}
+        entries[index] = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}} | {
+            "device_ids": share
+        }
     yield Edit(service.name, path, Tagged("!override", entries))
 
 

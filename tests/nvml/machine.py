@@ -147,7 +147,11 @@ class Machine:
         """Give the answers behind a health code of the inventory."""
         if code not in UNHEALTHY:
             raise ValueError(f"no NVML answer stands for the health code {code!r}")
-        self.gpu(gpu).update(copy.deepcopy(UNHEALTHY[code]))
+        answers, facts = copy.deepcopy(UNHEALTHY[code]), self.gpu(gpu)
+        for key in ("fail", "FieldValues"):
+            if key in answers:
+                answers[key] = facts.get(key, {}) | answers[key]
+        facts.update(answers)
         return self
 
     def _where(self, gpu: int | str | None) -> JsonMap:
@@ -193,6 +197,8 @@ UNHEALTHY: dict[str, JsonMap] = {
     "row_remap_failed": {"RemappedRows": [0, 0, 0, 1]},
     "retired_pages_pending": {"RetiredPagesPendingStatus": 1},
     "ecc_uncorrected": {"TotalEccErrors": ecc_errors(0) | {"uncorrected": {"volatile": 1, "aggregate": 1}}},
+    "recovery_action": {"FieldValues": {"230": 1}},  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: reset the GPU
+    "reset_required": {"fail": {"nvmlDeviceGetRemappedRows": int(Code.RESET_REQUIRED)}},
     "gpu_lost": {"lost": "queries"},
 }
 """The answers behind health codes of the inventory."""

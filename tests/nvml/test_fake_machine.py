@@ -158,10 +158,18 @@ def test_mig_and_processes(nvml: FakeNvml) -> None:
 
 
 def test_health(nvml: FakeNvml) -> None:
-    issue = {"fatal": True, "detail": ""}
-    document = inventory([gpu(0, health=[issue | {"code": "row_remap_pending"}]), gpu(1)])
+    codes = [[], ["row_remap_pending"], ["row_remap_failed", "ecc_uncorrected"], ["reset_required"], ["gpu_lost"]]
+    health = [[{"code": code, "fatal": True, "detail": ""} for code in some] for some in codes]
+    document = inventory([gpu(index, health=some) for index, some in enumerate(health)])
     handles = look(nvml, Machine.from_inventory(document))
-    assert [pynvml.nvmlDeviceGetRemappedRows(handle)[2] for handle in handles] == [1, 0]
+    rows = [pynvml.nvmlDeviceGetRemappedRows(handle)[2:] for handle in handles[:3]]
+    assert rows == [(0, 0), (1, 0), (0, 1)]
+    errors = [pynvml.nvmlDeviceGetTotalEccErrors(handle, 1, 0) for handle in handles[:4]]
+    assert errors == [0, 0, 1, 0]
+    with pytest.raises(pynvml.NVMLError_ResetRequired):
+        pynvml.nvmlDeviceGetRemappedRows(handles[3])
+    with pytest.raises(pynvml.NVMLError_GpuIsLost):
+        pynvml.nvmlDeviceGetUUID(handles[4])
 
 
 def test_what_nvml_cannot_say_is_refused() -> None:

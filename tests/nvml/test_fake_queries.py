@@ -149,7 +149,7 @@ def test_memory_v1_counts_what_is_reserved_as_used(opened: Describe) -> None:
 def test_a_struct_of_an_unknown_version_is_refused(opened: Describe) -> None:
     (gpu,) = opened(one(MemoryInfo={"total": 1, "reserved": 0, "used": 0}, Temperature=34, GpuFabricInfo={"state": 3}))
     assert code_of(pynvml.nvmlDeviceGetMemoryInfo, gpu, pynvml.nvmlMemory_v2 + 1) == Code.FUNCTION_NOT_FOUND
-    fabric = pynvml.c_nvmlGpuFabricInfo_v2_t()
+    fabric = pynvml.c_nvmlGpuFabricInfoV_t()
     fabric.version += 1 << 24
     assert code_of(pynvml.nvmlDeviceGetGpuFabricInfoV, gpu, byref(fabric)) == Code.ARGUMENT_VERSION_MISMATCH
     assert pynvml.nvmlDeviceGetTemperatureV(gpu, pynvml.NVML_TEMPERATURE_GPU) == 34
@@ -157,7 +157,7 @@ def test_a_struct_of_an_unknown_version_is_refused(opened: Describe) -> None:
 
 def test_fabric(opened: Describe) -> None:
     (gpu,) = opened(one(GpuFabricInfo={"state": 3, "status": 0, "cliqueId": 5, "healthMask": 2}))
-    old, new = pynvml.c_nvmlGpuFabricInfo_t(), pynvml.c_nvmlGpuFabricInfo_v2_t()
+    old, new = pynvml.c_nvmlGpuFabricInfo_t(), pynvml.c_nvmlGpuFabricInfoV_t()
     for query, info in (
         (pynvml.nvmlDeviceGetGpuFabricInfo, old),
         (pynvml.nvmlDeviceGetGpuFabricInfoV, new),
@@ -221,6 +221,10 @@ def test_processes_of_every_kind(opened: Describe) -> None:
     assert (graphics.pid, graphics.usedGpuMemory, graphics.gpuInstanceId) == (7, None, 0xFFFFFFFF)
     assert [process.pid for process in pynvml.nvmlDeviceGetMPSComputeRunningProcesses(gpu)] == [8]
     assert pynvml.nvmlDeviceGetMemoryInfo(gpu).used == 1005 << 20
+    opened(machine.fail("nvmlDeviceGetComputeRunningProcesses_v3", Code.FUNCTION_NOT_FOUND))
+    assert code_of(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, gpu) == Code.FUNCTION_NOT_FOUND
+    older = pynvml.nvmlDeviceGetComputeRunningProcesses_v2(gpu)
+    assert [process.pid for process in older] == [process.pid for process in compute]
 
 
 def test_process_names(opened: Describe) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,16 @@ class FakeNvml:
     def __init__(self, library: Path, directory: Path) -> None:
         self.library = library
         self.path = directory / "nvml.json"
+        self._written = 0
 
     def describe(self, machine: Machine | JsonMap) -> FakeNvml:
         """Put a machine in place of the one before, at once."""
         description = machine.description if isinstance(machine, Machine) else machine
         draft = self.path.with_suffix(".draft")
         draft.write_text(json.dumps(description, ensure_ascii=False), encoding="utf-8")
+        # The library knows a new description by its file's time, whose clock may tick too slowly for two in a row.
+        self._written = max(time.time_ns(), self._written + 1)
+        os.utime(draft, ns=(self._written, self._written))
         draft.replace(self.path)
         return self
 
@@ -62,17 +67,18 @@ class FakeNvml:
         """Let pynvml in this process use the library, as if it had loaded it by its name."""
         import pynvml  # noqa: PLC0415 -- a heavy import, for the tests that load it here
 
-        before = (pynvml.nvmlLib, os.environ.get(VARIABLE))
+        library, variable = pynvml.nvmlLib, os.environ.get(VARIABLE)
         pynvml.nvmlLib = ctypes.CDLL(str(self.library))
         pynvml._nvmlGetFunctionPointer_cache.clear()
         os.environ[VARIABLE] = str(self.path)
         try:
             yield
         finally:
+            os.environ[VARIABLE] = ""  # nothing is described any more: no shutdown can be told to fail
             while not pynvml.nvmlLib.nvmlShutdown():
-                pass  # undo every nvmlInit
-            pynvml.nvmlLib = before[0]
+                pass
+            pynvml.nvmlLib = library
             pynvml._nvmlGetFunctionPointer_cache.clear()
             os.environ.pop(VARIABLE)
-            if before[1] is not None:
-                os.environ[VARIABLE] = before[1]
+            if variable is not None:
+                os.environ[VARIABLE] = variable

@@ -30,6 +30,7 @@ class Code(IntEnum):
     RESET_REQUIRED = 16
     LIB_RM_VERSION_MISMATCH = 18
     ARGUMENT_VERSION_MISMATCH = 25
+    GPU_NOT_FOUND = 28
     UNKNOWN = 999
 
 
@@ -47,10 +48,13 @@ COMPUTE_MODES = {"default": 0, "prohibited": 2, "exclusive_process": 3}
 EVENT_TYPES = 0x9F  # what an A100 supports
 
 # By compute capability: how many NVLinks a GPU has, and the version that NVML reports for them.
-NVLINKS = {"6.0": (4, 1), "7.0": (6, 2), "8.0": (12, 4), "8.6": (4, 5), "9.0": (18, 6), "10.0": (18, 7)}
-# Those that have ECC memory with row remapping, and MIG.
+NVLINKS = {"6.0": (4, 1), "7.0": (6, 2), "7.5": (2, 3), "8.0": (12, 4), "8.6": (4, 5), "9.0": (18, 6), "10.0": (18, 7)}
+MOST_NVLINKS = 18
+# Those that have ECC memory: with row remapping, and MIG; before that, with page retirement.
 DATACENTER = ("8.0", "9.0", "10.0", "10.3")
+RETIRES_PAGES = ("6.0", "7.0")
 
+INSTANCES = {"gpuInstanceId": "GpuInstanceId", "computeInstanceId": "ComputeInstanceId"}
 PROFILE = re.compile(r"(?:(?P<compute>\d+)c\.)?(?P<slices>\d+)g\.\d+gb")
 
 
@@ -118,23 +122,19 @@ class Machine:
         self.description["gpus"].remove(self.gpu(gpu))
         return self
 
-    def run(  # a process has this many facts
-        self,
-        pid: int,
-        gpu: int | str,
-        used_mib: int | None,
-        *,
-        kind: str = "Compute",
-        gi: int | None = None,
-        ci: int | None = None,
-    ) -> Machine:
-        """Let a process hold a GPU; ``kind``: Compute, Graphics or MPSCompute. Counts in the GPU's memory in use."""
-        device = self.gpu(gpu)
+    def start(self, pid: int, device: int | str, used_mib: int | None, kind: str = "Compute") -> Machine:
+        """Let a process hold a GPU or a MIG device; ``kind``: Compute, Graphics or MPSCompute.
+
+        What it uses counts as memory in use; None is a process whose memory the driver hides.
+        """
+        facts = self.gpu(device)
+        gpu = next(gpu for gpu in self.description["gpus"] if gpu is facts or facts in (gpu.get("mig") or ()))
         used = None if used_mib is None else used_mib * MIB
-        process = {"pid": pid, "usedGpuMemory": used, "gpuInstanceId": gi, "computeInstanceId": ci}
-        device.setdefault(f"{kind}RunningProcesses", []).append(process)
-        if device.get("MemoryInfo") and used is not None:
-            device["MemoryInfo"]["used"] += used
+        instances = {key: facts.get(name) for key, name in INSTANCES.items()}
+        gpu.setdefault(f"{kind}RunningProcesses", []).append({"pid": pid, "usedGpuMemory": used} | instances)
+        for holder in [gpu] if gpu is facts else [gpu, facts]:
+            if holder.get("MemoryInfo"):
+                holder["MemoryInfo"]["used"] = holder["MemoryInfo"].get("used", 0) + (used or 0)
         return self
 
     def happen(self, gpu: int | str, data: int = 0, event: Event = Event.XID) -> Machine:
@@ -147,7 +147,11 @@ class Machine:
         """Give the answers behind a health code of the inventory."""
         if code not in UNHEALTHY:
             raise ValueError(f"no NVML answer stands for the health code {code!r}")
-        self.gpu(gpu).update(copy.deepcopy(UNHEALTHY[code]))
+        answers, facts = copy.deepcopy(UNHEALTHY[code]), self.gpu(gpu)
+        for key in ("fail", "FieldValues"):
+            if key in answers:
+                answers[key] = facts.get(key, {}) | answers[key]
+        facts.update(answers)
         return self
 
     def _where(self, gpu: int | str | None) -> JsonMap:
@@ -160,32 +164,44 @@ class Machine:
                 ancestors[link["b"]] = PCIE_LEVELS[link["pcie"]]
         if any(link["nvlink"] is None for link in links):
             raise ValueError("NVML has no answer for an unknown number of NVLinks: make nvmlDeviceGetNvLinkState fail")
-        pairs = [(link["a"], link["b"], int(link["nvlink"])) for link in links if link["nvlink"]]
-        joined = {uuid: {**{b: k for a, b, k in pairs if a == uuid}, **{a: k for a, b, k in pairs if b == uuid}}
-                  for uuid in capabilities}  # fmt: skip
+        joined: dict[str, list[tuple[str, int]]] = {uuid: [] for uuid in capabilities}
+        for link in links:
+            if link["nvlink"]:
+                joined[link["a"]].append((link["b"], link["nvlink"]))
+                joined[link["b"]].append((link["a"], link["nvlink"]))
         for uuid, peers in joined.items():
             has, version = NVLINKS.get(capabilities[uuid] or "", (0, None))
-            switched = sum(peers.values()) > max(has, 1) if nvswitch is None else nvswitch
-            if switched and len(set(peers.values())) > 1:
-                raise ValueError("through an NVSwitch a GPU has the same NVLinks to every other")
-            if switched:
-                ends = [nvlink(SWITCH, 2, version)] * max(peers.values(), default=0)
+            counts = [count for _, count in peers]
+            if sum(counts) > (has or MOST_NVLINKS) if nvswitch is None else nvswitch:
+                if len(set(counts)) > 1:
+                    raise ValueError("through NVSwitches a GPU has as many NVLinks to one GPU as to any other")
+                ends = [nvlink(SWITCH, 2, version)] * max(counts, default=0)
             else:
-                there = [self.gpu(peer)["PciInfo"]["busId"] for peer in peers for _ in range(peers[peer])]
-                ends = [nvlink(bus_id, 0, version) for bus_id in there]
+                ends = [nvlink(self.gpu(peer)["PciInfo"]["busId"], 0, version) for peer, k in peers for _ in range(k)]
             idle: JsonMap = {"active": False, "version": version}
             ends += [idle] * (has - len(ends))
             if ends:
                 self.gpu(uuid)["nvlinks"] = copy.deepcopy(ends)
 
 
+NO_ERRORS = {"dram": 0, "sram": 0}
+
+
+def ecc_errors(count: int | dict[str, int]) -> JsonMap:
+    """Describe ECC errors: as many of either kind, since the last reset and ever."""
+    return {kind: {"volatile": count, "aggregate": count} for kind in ("corrected", "uncorrected")}
+
+
 UNHEALTHY: dict[str, JsonMap] = {
     "row_remap_pending": {"RemappedRows": [0, 1, 1, 0]},
     "row_remap_failed": {"RemappedRows": [0, 0, 0, 1]},
     "retired_pages_pending": {"RetiredPagesPendingStatus": 1},
+    "ecc_uncorrected": {"TotalEccErrors": ecc_errors(0) | {"uncorrected": {"volatile": 1, "aggregate": 1}}},
+    "recovery_action": {"FieldValues": {"230": 1}},  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION: reset the GPU
+    "reset_required": {"fail": {"nvmlDeviceGetRemappedRows": int(Code.RESET_REQUIRED)}},
     "gpu_lost": {"lost": "queries"},
 }
-"""The answers behind health codes; a reader's own codes may be added."""
+"""The answers behind health codes of the inventory."""
 
 
 def nvlink(bus_id: str, remote_type: int, version: int | None) -> JsonMap:
@@ -232,8 +248,12 @@ def describe_gpu(gpu: JsonMap) -> JsonMap:
         "SupportedEventTypes": EVENT_TYPES,
         "ComputeRunningProcesses": describe_processes(gpu),
     }
+    if capability in DATACENTER or capability in RETIRES_PAGES:
+        device |= {"EccMode": [1, 1], "TotalEccErrors": ecc_errors(0), "MemoryErrorCounter": ecc_errors(NO_ERRORS)}
     if capability in DATACENTER:
         device |= {"MigMode": [0, 0], "MaxMigDeviceCount": 0, "RemappedRows": [0, 0, 0, 0]}
+    if capability in RETIRES_PAGES:
+        device |= {"RetiredPages": {"single_bit": [], "double_bit": []}, "RetiredPagesPendingStatus": 0}
     if gpu["memory_total_mib"] is not None:
         if gpu["memory_used_mib"] is None:
             raise ValueError("NVML answers memory in use together with the total")

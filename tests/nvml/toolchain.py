@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ LIBRARY = "libnvidia-ml.so.1"
 
 
 class CannotBuildError(Exception):
-    """There is no C compiler here, or no ``nvml.h``; the message says which."""
+    """The library cannot be built here; the message says what is missing."""
 
 
 def compiler() -> str:
@@ -37,14 +38,17 @@ def header() -> Path:
     raise CannotBuildError("no nvml.h: install the package nvidia-nvml-dev")
 
 
-def build(into: Path) -> Path:
-    """Compile the library into the directory ``into``, and return its path. Takes a second.
+def build(into: Path, *flags: str) -> Path:
+    """Compile the library into the directory ``into``, and return its path; ``flags`` are for the compiler.
 
-    Raises ``CannotBuildError`` where compiler or header are missing, ``RuntimeError`` where compiling fails.
+    Raises ``CannotBuildError`` off Linux and where compiler or header are missing, ``RuntimeError`` where compiling
+    fails.
     """
+    if sys.platform != "linux":
+        raise CannotBuildError("it is a library for Linux")
     library = into / LIBRARY
-    command = [compiler(), "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
-    command += ["-shared", "-fPIC", "-fvisibility=hidden", "-pthread", f"-Wl,-soname,{LIBRARY}"]
+    command = [compiler(), "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Wmissing-prototypes", "-fvisibility=hidden"]
+    command += ["-shared", "-fPIC", "-pthread", f"-Wl,-soname,{LIBRARY}", *flags]
     command += ["-isystem", str(header().parent), "-o", str(library), *map(str, sorted(SOURCES.glob("*.c")))]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

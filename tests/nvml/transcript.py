@@ -14,7 +14,8 @@ Name UUID Serial Index MinorNumber PciInfo MemoryInfo Brand Architecture CudaCom
 ComputeMode PersistenceMode NumaNodeId EccMode DisplayActive DisplayMode ComputeRunningProcesses
 GraphicsRunningProcesses MPSComputeRunningProcesses RetiredPages_v2 RetiredPagesPendingStatus RemappedRows
 UtilizationRates PowerUsage CurrPcieLinkGeneration MaxPcieLinkGeneration CurrPcieLinkWidth MaxPcieLinkWidth
-VirtualizationMode BoardId MultiGpuBoard SupportedEventTypes NumGpuCores MemoryBusWidth PcieSpeed CpuAffinity MemoryAffinity
+VirtualizationMode BoardId MultiGpuBoard SupportedEventTypes NumGpuCores MemoryBusWidth PcieSpeed CpuAffinity
+MemoryAffinity
 """
 
 ARGUMENTS: dict[str, tuple[int, ...]] = {

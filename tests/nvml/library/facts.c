@@ -199,7 +199,8 @@ PAIR(MigMode, unsigned int)
 
 /* ---- one struct ---- */
 
-/* {"total", "reserved", "used"}: bytes. Version 1 counts what the driver reserves as used, version 2 names it. */
+/* {"total", "reserved", "used"}: bytes. Version 1 counts what the driver reserves as used, version 2 names it. Of any
+ * further version the real driver (580.159.04) says that it has no such function. */
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory)
 {
     QUERY(session, device);
@@ -217,7 +218,7 @@ nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *me
     QUERY(session, device);
     const Json *answer = json_get(session.device.facts, "MemoryInfo");
     REQUIRE_ARGUMENT(memory != NULL);
-    REQUIRE(memory->version == nvmlMemory_v2, NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
+    REQUIRE(memory->version == nvmlMemory_v2, NVML_ERROR_FUNCTION_NOT_FOUND);
     REQUIRE(json_known(answer), NVML_ERROR_NOT_SUPPORTED);
     memory->total = json_unsigned(json_get(answer, "total"));
     memory->used = json_unsigned(json_get(answer, "used"));

@@ -6,7 +6,8 @@
  *
  * "fail": {"nvmlDeviceGetName": 999} makes that query fail with that code, "hang": {"nvmlDeviceGetName": 2.5} makes it
  * take so many seconds first: for every device at the top, for one in that device's map, for one link in that
- * link's map. A name without its version suffix stands for every version.
+ * link's map. A name without its version suffix stands for every version. (Asking for a handle is no query on a
+ * device: it can be made to fail for one device, but to hang only for all.)
  * "lost": true makes the whole device answer NVML_ERROR_GPU_IS_LOST; with "queries" its handle can still be had.
  */
 #ifndef FAKE_H

@@ -77,7 +77,7 @@ nvmlReturn_t nvmlDeviceGetNvLinkCapability(nvmlDevice_t device, unsigned int num
 }
 
 /* {"TopologyCommonAncestor": {"GPU-other": 30}} on either of the two; {"fail": ...} in place of a level fails for
- * this pair alone. */
+ * this pair alone. Of a GPU and itself it is not supported, as with the real driver (580.159.04). */
 nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevice_t device2,
                                                  nvmlGpuTopologyLevel_t *level)
 {
@@ -87,10 +87,6 @@ nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevic
     REQUIRE_ARGUMENT(level != NULL);
     nvmlReturn_t code = session_second(&session, __func__, device2, &other);
     REQUIRE(code == NVML_SUCCESS, code);
-    if (other.facts == session.device.facts) {
-        *level = NVML_TOPOLOGY_INTERNAL;
-        return NVML_SUCCESS;
-    }
     answer = json_get(json_get(session.device.facts, "TopologyCommonAncestor"), json_get(other.facts, "UUID")->text);
     if (!json_known(answer))
         answer = json_get(json_get(other.facts, "TopologyCommonAncestor"), uuid->text);

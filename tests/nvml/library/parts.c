@@ -24,10 +24,8 @@ nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *o
 nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index, nvmlDevice_t *out)
 {
     QUERY(session, device);
-    const Json *max = json_get(session.device.facts, "MaxMigDeviceCount");
     REQUIRE_ARGUMENT(out != NULL && session.device.parent == NULL);
-    REQUIRE(json_known(max), NVML_ERROR_NOT_SUPPORTED);
-    REQUIRE_ARGUMENT(index < json_unsigned(max));
+    REQUIRE(json_known(json_get(session.device.facts, "MigMode")), NVML_ERROR_NOT_SUPPORTED);
     const Json *part = json_at(json_get(session.device.facts, "mig"), index);
     REQUIRE(json_known(part), NVML_ERROR_NOT_FOUND);
     nvmlReturn_t code = told_to_fail(part, __func__);

@@ -40,13 +40,17 @@ static nvmlReturn_t answer_processes(const Device *device, const char *key, unsi
     return here <= room ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE;
 }
 
-#define PROCESSES(query)                                                                                        \
-    nvmlReturn_t nvmlDeviceGet##query##_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *out)    \
+/* Versions 2 (drivers before 510) and 3 answer in the same struct. */
+#define PROCESSES(query, version)                                                                               \
+    nvmlReturn_t nvmlDeviceGet##query##version(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *out) \
     {                                                                                                           \
         QUERY(session, device);                                                                                 \
         return answer_processes(&session.device, #query, count, out);                                           \
     }
 
-PROCESSES(ComputeRunningProcesses)
-PROCESSES(GraphicsRunningProcesses)
-PROCESSES(MPSComputeRunningProcesses)
+PROCESSES(ComputeRunningProcesses, _v2)
+PROCESSES(ComputeRunningProcesses, _v3)
+PROCESSES(GraphicsRunningProcesses, _v2)
+PROCESSES(GraphicsRunningProcesses, _v3)
+PROCESSES(MPSComputeRunningProcesses, _v2)
+PROCESSES(MPSComputeRunningProcesses, _v3)

@@ -242,10 +242,12 @@ nvmlReturn_t nvmlInit_v2(void)
 
 nvmlReturn_t nvmlShutdown(void)
 {
-    /* Not a query: it works when the description has gone. */
     pthread_mutex_lock(&lock);
-    nvmlReturn_t code = initialized > 0 ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
-    if (initialized > 0)
+    nvmlReturn_t code = initialized == 0 ? NVML_ERROR_UNINITIALIZED : NVML_SUCCESS;
+    /* It works without a description too: the driver may have gone meanwhile. */
+    if (code == NVML_SUCCESS && load() == NVML_SUCCESS)
+        code = told_to_fail(description, __func__);
+    if (code == NVML_SUCCESS)
         initialized--;
     pthread_mutex_unlock(&lock);
     return code;
@@ -253,20 +255,34 @@ nvmlReturn_t nvmlShutdown(void)
 
 const char *nvmlErrorString(nvmlReturn_t result)
 {
-    switch (result) {
-    case NVML_SUCCESS: return "Success";
-    case NVML_ERROR_UNINITIALIZED: return "Uninitialized";
-    case NVML_ERROR_INVALID_ARGUMENT: return "Invalid Argument";
-    case NVML_ERROR_NOT_SUPPORTED: return "Not Supported";
-    case NVML_ERROR_NO_PERMISSION: return "Insufficient Permissions";
-    case NVML_ERROR_NOT_FOUND: return "Not Found";
-    case NVML_ERROR_INSUFFICIENT_SIZE: return "Insufficient Size";
-    case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
-    case NVML_ERROR_TIMEOUT: return "Timeout";
-    case NVML_ERROR_GPU_IS_LOST: return "GPU is lost";
-    case NVML_ERROR_RESET_REQUIRED: return "GPU requires restart";
-    case NVML_ERROR_LIB_RM_VERSION_MISMATCH: return "RM has detected an NVML/RM version mismatch.";
-    case NVML_ERROR_ARGUMENT_VERSION_MISMATCH: return "Argument version mismatch";
-    default: return "Unknown Error";
-    }
+    static const char *const texts[] = {
+        [NVML_SUCCESS] = "Success",
+        [NVML_ERROR_UNINITIALIZED] = "Uninitialized",
+        [NVML_ERROR_INVALID_ARGUMENT] = "Invalid Argument",
+        [NVML_ERROR_NOT_SUPPORTED] = "Not Supported",
+        [NVML_ERROR_NO_PERMISSION] = "Insufficient Permissions",
+        [NVML_ERROR_NOT_FOUND] = "Not Found",
+        [NVML_ERROR_INSUFFICIENT_SIZE] = "Insufficient Size",
+        [NVML_ERROR_INSUFFICIENT_POWER] = "Insufficient External Power",
+        [NVML_ERROR_DRIVER_NOT_LOADED] = "Driver Not Loaded",
+        [NVML_ERROR_TIMEOUT] = "Timeout",
+        [NVML_ERROR_IRQ_ISSUE] = "Interrupt Request Issue",
+        [NVML_ERROR_LIBRARY_NOT_FOUND] = "NVML Shared Library Not Found",
+        [NVML_ERROR_FUNCTION_NOT_FOUND] = "Function Not Found",
+        [NVML_ERROR_CORRUPTED_INFOROM] = "Corrupted infoROM",
+        [NVML_ERROR_GPU_IS_LOST] = "GPU is lost",
+        [NVML_ERROR_RESET_REQUIRED] = "GPU requires reset",
+        [NVML_ERROR_OPERATING_SYSTEM] = "GPU access blocked by the operating system",
+        [NVML_ERROR_LIB_RM_VERSION_MISMATCH] = "Driver/library version mismatch",
+        [NVML_ERROR_IN_USE] = "In use by another client",
+        [NVML_ERROR_MEMORY] = "Insufficient Memory",
+        [NVML_ERROR_NO_DATA] = "No data",
+        [NVML_ERROR_INSUFFICIENT_RESOURCES] = "Insufficient Resources",
+        [NVML_ERROR_ARGUMENT_VERSION_MISMATCH] = "Argument version mismatch",
+        [NVML_ERROR_DEPRECATED] = "Requested functionality has been deprecated",
+        [NVML_ERROR_NOT_READY] = "System is not in ready state",
+        [NVML_ERROR_GPU_NOT_FOUND] = "No supported GPUs were found",
+    };
+    const char *text = (size_t)result < sizeof texts / sizeof *texts ? texts[result] : NULL;
+    return text != NULL ? text : "Unknown Error";
 }

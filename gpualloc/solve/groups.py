@@ -48,18 +48,21 @@ def links_matter(problem: Problem) -> bool:
     return problem.topology and (several or not problem.spread)
 
 
-def make_groups(problem: Problem) -> list[Group]:
-    """Return the groups of all eligible devices, in the order of their first device."""
+def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
+    """Return the groups of all eligible devices, in the order of their first device.
+
+    Unless ``together``, a device that a sharing worker of several devices may have is a group of its own: which of its
+    parts meet on one device matters to counts.
+    """
     homes = set()
     if problem.stability != "ignore":
         homes = {d for job in problem.jobs for d in job.home or ()}
-    # a sharing worker on several devices needs to know which: two of its parts may not meet on one device
     spanning = {
         d
         for kind in problem.kinds
         if kind.most > 1 and not kind.exclusive
         for d in kind.weight
-        if problem.devices[d].mig is None
+        if problem.devices[d].mig is None and not together
     }
     linked = links_matter(problem)
     kinds_of: dict[int, list[int]] = {}
@@ -84,7 +87,9 @@ def make_groups(problem: Problem) -> list[Group]:
             else:
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
-        groups += [Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)]
+        groups += [
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)
+        ]
     return groups
 
 
@@ -108,11 +113,7 @@ def patterns_of(problem: Problem, group: Group, supply: dict[int, int], most: in
     """
     d = group.devices[0]
     kinds = [problem.kinds[number] for number in group.kinds]
-    found = [
-        _pattern(problem, d, ((kind.number, 1),))
-        for kind in kinds
-        if kind.exclusive and supply[kind.number] > 0
-    ]
+    found = [_pattern(problem, d, ((kind.number, 1),)) for kind in kinds if kind.exclusive and supply[kind.number] > 0]
     sharing = [kind for kind in kinds if not kind.exclusive and supply[kind.number] > 0]
     # heavy first: the tree stays narrow
     sharing.sort(key=lambda kind: (-kind.weight[d], kind.number))
@@ -227,8 +228,14 @@ def identical_hosts(problem: Problem, groups: list[Group]) -> list[list[int]]:
             )
             for group in members
         )
-        numa = tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host]) if problem.spread else ()
-        pairs = tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        numa = (
+            tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host])
+            if problem.spread
+            else ()
+        )
+        pairs = (
+            tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        )
         key = (shape, numa, pairs, problem.room[host], len(problem.host_devices[host]))
         signatures.setdefault(key, []).append(host)
     return [hosts for hosts in signatures.values() if len(hosts) > 1]

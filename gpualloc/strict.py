@@ -94,6 +94,13 @@ class Value:
                 raise self._error_at((*self.route, key), "missing-key", "required", None)
         return {key: Value(value, self.document, self, key) for key, value in raw.items()}
 
+    def at(self, *route: str | int) -> Value:
+        """Return the value further in, along keys and list positions that are known to be there."""
+        value = self
+        for step in route:
+            value = Value(value.raw[step], self.document, value, step)
+        return value
+
     def entries(self) -> tuple[tuple[str, Value], ...]:
         """Return keys and values of a mapping whose keys are free, in the document's order."""
         return tuple((key, Value(value, self.document, self, key)) for key, value in self._mapping().items())
@@ -121,11 +128,11 @@ class Value:
 
     # Scalars
 
-    def text(self, pattern: re.Pattern[str] | None = None, expected: str = "a string") -> str:
-        """Return a string that is not empty and, given a pattern, matches the whole of it."""
+    def text(self, pattern: re.Pattern[str] | None = None, expected: str = "a string", *, empty: bool = False) -> str:
+        """Return a string that is not empty (unless it may be) and, given a pattern, matches the whole of it."""
         if not isinstance(self.raw, str):
             raise self.type_error(expected)
-        if not self.raw or (pattern is not None and pattern.fullmatch(self.raw) is None):
+        if (not self.raw and not empty) or (pattern is not None and pattern.fullmatch(self.raw) is None):
             raise self.error("value", f"must be {expected if self.raw else 'filled in'}, not {_shown(self.raw)}")
         if not self.raw.isascii() and any("\ud800" <= c <= "\udfff" for c in self.raw):
             raise self.error("value", "half of a surrogate pair is not text")

@@ -129,16 +129,30 @@ def plain(node: Node, substitute: Callable[[str, Node], str] | None = None) -> A
 
 
 def lookup(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
-    """Return the node at a path, through aliases and merge keys; None where there is none."""
+    """Return the node at a path, through aliases and merge keys; None where there is none.
+
+    In an environment written as a list, a variable's name leads to the last item that sets it.
+    """
     for step in path:
         if node is None:
             return None
-        real = resolve(node)
-        if isinstance(step, str):
-            node = members(real).get(step) if isinstance(real, Mapping) else None
-        else:
-            node = real.items[step] if isinstance(real, Sequence) and step < len(real.items) else None
+        node = _child(resolve(node), step)
     return node
+
+
+def _child(real: Node, step: str | int) -> Node | None:
+    if isinstance(real, Mapping):
+        return members(real).get(step) if isinstance(step, str) else None
+    if not isinstance(real, Sequence):
+        return None
+    if isinstance(step, int):
+        return real.items[step] if step < len(real.items) else None
+    return next((item for item in reversed(real.items) if _variable(item) == step), None)
+
+
+def _variable(item: Node) -> str | None:
+    real = resolve(item)
+    return real.value.partition("=")[0] if isinstance(real, Scalar) else None
 
 
 def is_empty(node: Node) -> bool:

@@ -53,9 +53,9 @@ class Checker:
         self.problems: list[Diagnostic] = []
 
     def finish(self) -> None:
-        """Raise all problems found so far as one GpuallocError, if there are any."""
+        """Raise all problems found so far as one GpuallocError, in the order of the text, if there are any."""
         if self.problems:
-            raise GpuallocError(*self.problems)
+            raise GpuallocError(*sorted(self.problems, key=_position))
 
     def report(self, kind: str, path: str, what: str, hint: str | None = None, *, at_key: bool = False) -> None:
         """Record one problem at a path; its code is the checker's prefix and ``kind``."""
@@ -168,3 +168,8 @@ class Checker:
                 self.report("value", joined(path, number), f"{shown(item)} is listed twice")
             seen.append(item)
         return seen
+
+
+def _position(problem: Diagnostic) -> tuple[str, int, int]:
+    where = problem.where
+    return (where.file, where.line or 0, where.column or 0) if where else ("", 0, 0)

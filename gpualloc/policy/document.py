@@ -43,9 +43,7 @@ _WORDS: dict[str, object] = {
 _NOT_PRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 # what the parser says, and what people meant; the keys are phrases of libyaml and of PyYAML's own parser
 _SYNTAX_HINTS = {
-    "'\\t'": "YAML indents with spaces, never with tabs",
-    "chomping": 'a value that starts with > or | must be in quotes: ">=8.0"',
-    "indentation indicators": 'a value that starts with > or | must be in quotes: ">=8.0"',
+    "block scalar": 'a value that starts with > or | must be in quotes: ">=8.0"',
     "alphabetic or numeric": 'a value that starts with * or & must be in quotes: "*A100*"',
     "mapping values are not allowed": "a value with a colon and a space in it must be in quotes",
 }
@@ -145,7 +143,7 @@ def parse(text: str, file: str, *, loader: Loader | None = None) -> Node | None:
     try:
         return _Builder(file).build(_events(stream))
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, file) from error
+        raise _syntax_error(error, text, file) from error
     finally:
         stream.dispose()
 
@@ -155,12 +153,17 @@ def _events(stream: yaml.CSafeLoader | yaml.SafeLoader) -> Iterator[yaml.Event]:
         yield event
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, file: str) -> Exception:
+def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> Exception:
     mark = error.problem_mark or error.context_mark
-    where = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
-    problem = (error.problem or "cannot be read").replace("\t", "\\t")
-    said = f"{error.context or ''} {problem}"
+    if mark is None:
+        return fail("policy-yaml", f"not valid YAML: {error.problem}", Place(file))
+    where = Place(file, mark.line + 1, mark.column + 1)
+    said = f"{error.context or ''} {error.problem}"
     hint = next((hint for phrase, hint in _SYNTAX_HINTS.items() if phrase in said), None)
+    line = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
+    if "\t" in line[: max(mark.column + 1, len(line) - len(line.lstrip()))]:
+        hint = "YAML indents with spaces, never with tabs"
+    problem = str(error.problem).replace("\t", "\\t")
     return fail("policy-yaml", f"not valid YAML: {problem}", where, hint)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os.path
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpualloc.errors import fail
 from gpualloc.policy.document import Document, Node, document, merge
-from gpualloc.policy.lookup import SUFFIXES, Search, find, find_policies, is_path, read, shipped_dir
+from gpualloc.policy.lookup import SUFFIXES, Search, find, find_policies, is_file, is_path, read, shipped_dir
 from gpualloc.policy.schema import build
 from gpualloc.policy.values import closest, listed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from gpualloc.model import Policy
 
@@ -35,7 +36,7 @@ def load(name_or_path: str | None, *, cwd: Path, compose_dir: Path | None) -> Po
     """
     search = Search(cwd, compose_dir)
     name = DEFAULT if name_or_path is None else name_or_path
-    first = cwd / name if is_path(name) else find(name, search)
+    first = cwd / name if is_path(name) and "\0" not in name else find(name, search)
     chain = _chain(first, search)
     # each file must be right by itself, over base alone, so that a mistake is found even where it is overridden
     for node in chain[1:-1]:
@@ -45,19 +46,19 @@ def load(name_or_path: str | None, *, cwd: Path, compose_dir: Path | None) -> Po
 
 def _chain(first: Path, search: Search) -> list[Node]:
     """Return a policy's file and all that are underneath it, the last one being the shipped base."""
-    base = (shipped_dir() / "base.yaml").resolve()
+    base = shipped_dir() / "base.yaml"
     nodes: list[Node] = []
-    path, seen = first, [first.resolve()]
+    path, seen = first, [os.path.realpath(first)]
     while True:
         node = read(path, search)
         nodes.append(node)
-        if seen[-1] == base:
+        if seen[-1] == os.path.realpath(base):
             return nodes
         path = _extended(node, path, seen, search) or base
-        seen.append(path.resolve())
+        seen.append(os.path.realpath(path))
 
 
-def _extended(node: Node, path: Path, seen: list[Path], search: Search) -> Path | None:
+def _extended(node: Node, path: Path, seen: list[str], search: Search) -> Path | None:
     """Return the file that a policy extends, or None where it extends none."""
     if not isinstance(node.value, dict) or "extends" not in node.value:
         return None
@@ -68,16 +69,17 @@ def _extended(node: Node, path: Path, seen: list[Path], search: Search) -> Path 
         raise fail(
             "policy-type", f"extends: must be the name of a policy or file, not {shown(value.value)}", where, hint
         )
-    own = path.resolve()
     candidates = list(_candidates(value.value, path, search))
-    chosen = next((candidate for candidate in candidates if candidate.resolve() != own), None)
-    if chosen is None and not candidates:
+    if not candidates:
         known = [found.name for found in find_policies(search.cwd, search.compose_dir)]
         meant = closest(value.value, known)
         hint = f"did you mean {meant}?" if meant else f"there are {listed(known, 'and')}, and files beside this one"
         raise fail("policy-not-found", f"extends: no policy or file is named {shown(value.value)}", where, hint)
-    if chosen is None or chosen.resolve() in seen:
-        names = [search.display(file) for file in (*seen[seen.index((chosen or path).resolve()) :], chosen or path)]
+    others = [candidate for candidate in candidates if os.path.realpath(candidate) != seen[-1]]
+    chosen = others[0] if others else path
+    again = os.path.realpath(chosen)
+    if again in seen:
+        names = [search.display(Path(file)) for file in (*seen[seen.index(again) :], again)]
         raise fail("policy-cycle", f"extends: goes round in a circle: {' → '.join(names)}", where, "break the circle")
     return chosen
 
@@ -88,7 +90,7 @@ def _candidates(text: str, path: Path, search: Search) -> Iterator[Path]:
     if "/" in text:
         names.insert(0, text)
     for name in dict.fromkeys(names):
-        if (path.parent / name).is_file():
+        if is_file(path.parent / name):
             yield path.parent / name
     if "/" not in text:
         stem = text.rsplit(".", 1)[0] if text.endswith(SUFFIXES) else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os.path
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +21,8 @@ Origin = Literal["project", "compose", "shipped"]
 
 SUFFIXES = (".yaml", ".yml")
 
-_COMPOSE_KEYS = frozenset({"services", "include", "volumes", "networks", "configs", "secrets", "name"})
+_COMPOSE_KEYS = frozenset({"services", "include", "volumes", "networks", "configs", "secrets"})
+_COMPOSE_TEXT = re.compile(rf"^(?:{'|'.join(sorted(_COMPOSE_KEYS))})\s*:".encode(), re.MULTILINE)
 _TELLING_KEYS = frozenset(POLICY_KEYS) - {"version", "description"}
 
 
@@ -44,13 +47,13 @@ class Search:
     def folders(self) -> list[tuple[Path, Origin]]:
         """Return the folders to look into, in order, each once."""
         shipped = shipped_dir()
-        found: dict[Path, tuple[Path, Origin]] = {}
+        found: dict[str, tuple[Path, Origin]] = {}
         for folder in (self.cwd / "policies", self.compose_dir, self.compose_dir and self.compose_dir / "policies"):
-            if folder is not None and folder.is_dir():
+            if folder is not None and is_dir(folder):
                 origin: Origin = "project" if folder == self.cwd / "policies" else "compose"
-                found.setdefault(folder.resolve(), (folder, origin))
+                found.setdefault(os.path.realpath(folder), (folder, origin))
         # in a checkout of gpualloc itself, ./policies/ is what is shipped
-        found[shipped.resolve()] = (shipped, "shipped")
+        found[os.path.realpath(shipped)] = (shipped, "shipped")
         return list(found.values())
 
     def candidates(self, name: str) -> Iterator[Path]:
@@ -58,7 +61,7 @@ class Search:
         for folder, _ in self.folders():
             for suffix in SUFFIXES:
                 path = folder / f"{name}{suffix}"
-                if path.is_file() and not (self._beside_compose(folder) and _is_compose(self, path)):
+                if is_file(path) and not (self._beside_compose(folder) and _is_compose(self, path)):
                     yield path
 
     def _beside_compose(self, folder: Path) -> bool:
@@ -67,6 +70,16 @@ class Search:
     def display(self, path: Path) -> str:
         """Return what messages call a file."""
         return str(path.relative_to(self.cwd)) if path.is_relative_to(self.cwd) else str(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file, or what leads to one."""
+    return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises where the name is too long, or may not be looked at
+
+
+def is_dir(path: Path) -> bool:
+    """Whether there is a folder, or what leads to one."""
+    return os.path.isdir(path)  # noqa: PTH112  # for the same reason
 
 
 def is_path(name_or_path: str) -> bool:
@@ -110,14 +123,10 @@ def find_policies(cwd: Path, compose_dir: Path | None) -> list[FoundPolicy]:
     search = Search(cwd, compose_dir)
     found: dict[str, FoundPolicy] = {}
     for folder, origin in search.folders():
-        files = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if path.is_file()]
+        files = [path for suffix in SUFFIXES for path in sorted(folder.glob(f"*{suffix}")) if is_file(path)]
         for path in sorted(files, key=lambda path: path.stem):
-            if path.stem in found:
-                continue
-            policy = _described(path, origin, search)
-            if folder == compose_dir and not _looks_like_policy(search, path):
-                continue
-            found[path.stem] = policy
+            if path.stem not in found and (folder != compose_dir or _looks_like_policy(search, path)):
+                found[path.stem] = _described(path, origin, search)
     return list(found.values())
 
 
@@ -176,10 +185,17 @@ def _keys(search: Search, path: Path) -> frozenset[str]:
 
 
 def _is_compose(search: Search, path: Path) -> bool:
-    """Whether a file beside the compose file is one of its own kind, as ``prod.yaml`` often is."""
-    return bool(_keys(search, path) & _COMPOSE_KEYS)
+    """Whether a file beside the compose file is one of its own kind, as ``prod.yaml`` often is.
+
+    Its text may tell without parsing, since compose files have tags that policies do not.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES)
+    except OSError:
+        return False
+    return bool(_COMPOSE_TEXT.search(text)) or bool(_keys(search, path) & _COMPOSE_KEYS)
 
 
 def _looks_like_policy(search: Search, path: Path) -> bool:
-    keys = _keys(search, path)
-    return bool(keys & _TELLING_KEYS) and not keys & _COMPOSE_KEYS
+    return bool(_keys(search, path) & _TELLING_KEYS) and not _is_compose(search, path)

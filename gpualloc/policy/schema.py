@@ -68,10 +68,12 @@ def build(document: Document, name: str) -> Policy:
     :func:`~gpualloc.policy.asks.parse_ask` says of ``roles``.
     """
     check = Checker("policy", document.place, document.place_of_key)
+    if isinstance(document.data, dict):
+        _version(check, document.data)
+        check.finish()
     data = check.mapping(document.data, "", POLICY_KEYS, _TOP_HINTS)
-    _version(check, data)
     sections = {key: check.mapping(data.get(key), key, keys) for key, keys in SECTIONS.items() if data}
-    if any(problem.code in {"policy-type", "policy-version"} for problem in check.problems):
+    if any(problem.code == "policy-type" for problem in check.problems):
         # what is inside would be reported as well, for no fault of its own
         check.finish()
     description = data.get("description", "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import digest, is_empty, members, plain
+from gpualloc.compose.data import digest, is_empty, is_merge, members, merge_sources, plain
 from gpualloc.compose.document import Alias, Document, Mapping, Node, Scalar, Sequence, parse, resolve, walk
 from gpualloc.compose.route import Inherited, own, services_of
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow, line_after, reindent
@@ -63,11 +63,15 @@ class _StandIn:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a stand-in goes: the column of its key or dash, an offset near it, and whether that is in flow style."""
+    """Where a stand-in goes: the column of its key, an offset near it, and whether that is in flow style.
+
+    ``inline``: behind a dash, where a block starts on the same line, at ``column``.
+    """
 
     column: int
     offset: int
     in_flow: bool
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ class _Localiser:
             spot = _Spot(self.document.column(start), alias.start, parent.flow)
         elif isinstance(parent, Sequence):
             start = alias.start
-            spot = _Spot(0 if parent.flow else emit.dash_column(self.document, parent), start, parent.flow)
+            spot = _Spot(self.document.column(start), start, parent.flow, inline=True)
         else:
             return None
         block = self.stand_in(alias, spot, service, merge=path == _ENVIRONMENT)
@@ -186,9 +190,10 @@ class _Localiser:
 
     def flattened(self, node: Node, edit: Edit) -> _StandIn | None:
         """Write a mapping without its merge keys where one of them supplies the key that an edit must remove."""
-        if edit.replaces is None or not isinstance(node, Mapping) or node.entry(edit.replaces) is not None:
+        if edit.replaces is None or not isinstance(node, Mapping):
             return None
-        if edit.replaces not in members(node):
+        merged = (source for entry in node.entries if is_merge(entry.key) for source in merge_sources(entry.value))
+        if not any(edit.replaces in members(source) for source in merged):
             return None
         start, end = node.entries[0].key.start, node.entries[-1].value.end
         original = self.document.source(node)
@@ -231,10 +236,11 @@ class _Localiser:
         mergeable = isinstance(real, Mapping) and self.edited.get(id(real), service) == service
         if merge and mergeable and name and self.anchors.find(name, at.offset) is real:
             merged = f"<<: *{name}"
+            tag = _tag(real)
             if at.in_flow:
-                return _Block(f" {{{merged}}}", None)
-            return _Block(self.break_line(at.column + self.style.step) + merged, None)
-        text = self.copy(real, at.column) if not at.in_flow and self.means_the_same(real, at.offset) else None
+                return _Block(f"{tag} {{{merged}}}", None)
+            return _Block(tag + self.break_line(at.column + self.style.step) + merged, None)
+        text = self.copy(real, at) if not at.in_flow and self.means_the_same(real, at.offset) else None
         if text is None:
             text = f" {emit.flow(plain(real), self.style)}"
         return _Block(text, digest(plain(real)))
@@ -244,17 +250,20 @@ class _Localiser:
         aliases = (inner for inner in walk(node) if isinstance(inner, Alias))
         return all(self.anchors.find(alias.name, offset) is resolve(alias) for alias in aliases)
 
-    def copy(self, node: Scalar | Mapping | Sequence, column: int) -> str | None:
-        """Return a block collection's source, re-indented to stand below a key at ``column``; None for other nodes."""
-        tag = f" {node.tag}" if node.tag in {"!override", "!reset"} else ""
+    def copy(self, node: Scalar | Mapping | Sequence, at: _Spot) -> str | None:
+        """Return a block collection's source, re-indented to stand in another place; None for other nodes."""
+        tag = _tag(node)
         if isinstance(node, Mapping) and not node.flow and node.entries:
-            column += self.style.step
+            step = self.style.step
             start = node.entries[0].key.start
         elif isinstance(node, Sequence) and not node.flow and node.items:
-            column += self.style.dash
+            step = self.style.dash
             start = emit.dash(self.document, node, 0)
         else:
             return None
+        if at.inline:
+            return None if tag else f" {self.without_anchors(node, start, at.column)}"
+        column = at.column + step
         return f"{tag}{self.break_line(column)}{self.without_anchors(node, start, column)}"
 
     def without_anchors(self, node: Mapping | Sequence, start: int, column: int) -> str:
@@ -272,3 +281,8 @@ class _Localiser:
                 at -= 1
             removals.append(Splice(at, end, ""))
         return reindent(apply_splices(text, removals), column - self.document.column(start))
+
+
+def _tag(node: Node) -> str:
+    """Return a node's tag, where it is one of those that Compose gives a meaning, to stand behind a colon."""
+    return f" {node.tag}" if isinstance(node, (Mapping, Sequence)) and node.tag in {"!override", "!reset"} else ""

@@ -209,11 +209,19 @@ class _Writer:
         same_key = entry.key.value == name
         if same_key and isinstance(old, Sequence) and not old.flow and old.items and _is_flat(value):
             self.replace_items(old, value)
-        elif same_key and old.start < old.end and not (in_flow and self.document.text[old.start - 1] == ":"):
+        elif same_key and self.is_inline(entry, in_flow=in_flow):
             self.splices.append(Splice(old.start, old.end, self.value(value, old)))
         else:
             key = self.document.source(entry.key) if same_key else emit.key(name, self.style)
             self.splices.append(Splice(entry.key.start, old.end, f"{key}: {self.value(value, old)}"))
+
+    def is_inline(self, entry: Entry, *, in_flow: bool) -> bool:
+        """Return whether a value can be replaced where it stands: behind its key, with a space between."""
+        old = entry.value
+        if old.start == old.end or (isinstance(old, (Mapping, Sequence)) and not old.flow):
+            return False
+        between = self.document.text[entry.key.end : old.start]
+        return "\n" not in between and not (in_flow and between.endswith(":"))
 
     def value(self, value: Any, old: Node) -> str:
         """Return a new value in flow style, a string quoted as the old one was."""

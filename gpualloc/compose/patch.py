@@ -89,7 +89,8 @@ class _Writer:
         entry: Entry | None = services.entry(edit.service)
         if entry is None:
             raise self.cannot(edit, services)
-        node, in_flow = entry.value, services.flow
+        node: Node = entry.value
+        in_flow = services.flow
         for depth, step in enumerate(edit.path[:-1]):
             if is_empty(node) or self.is_absent(node, step):
                 self.fill(edit, depth, node, entry, inverse, in_flow=in_flow)
@@ -97,8 +98,9 @@ class _Writer:
             child = own(node, (step,))
             if child is None or not isinstance(node, (Mapping, Sequence)):
                 raise self.cannot(edit, node)
+            in_flow = node.flow
             entry = node.index[str(step)] if isinstance(node, Mapping) else None
-            node, in_flow = child, node.flow
+            node = child
         if is_empty(node):
             self.fill(edit, len(edit.path) - 1, node, entry, inverse, in_flow=in_flow)
         else:
@@ -109,6 +111,8 @@ class _Writer:
 
     def fill(self, edit: Edit, depth: int, node: Node, entry: Entry | None, inverse: Inverse, *, in_flow: bool) -> None:
         """Note keys that go into a mapping, or in the place of an empty value."""
+        if any(isinstance(step, int) for step in edit.path[depth:]):
+            raise self.cannot(edit, node)  # the list is not in this file
         if not is_empty(node):
             inverse.remember(edit.path, None)
             entry = None

@@ -44,7 +44,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
-_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
 _PARTS = frozenset(("request", "original", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from gpualloc.compose.route import Inherited, Inverse, Path
 
 
+_ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
+
+
 def restore(document: Document) -> tuple[Document, Record]:
     """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
 
@@ -28,17 +32,27 @@ def restore(document: Document) -> tuple[Document, Record]:
     found = _find(document)
     if found is None:
         return document, Record()
-    root, entry = found
+    _, entry = found
     record = read(document, entry)
     try:
-        document = _without_record(document, root, entry, record)
-        document = _without_stand_ins(document, record)
-        wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
-        document = unseal(move_up(document, wrapped), record.chomp)
+        return _restored(document, record), record
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
-    return document, record
+
+
+def _restored(document: Document, record: Record) -> Document:
+    """Undo the edits from the inside out, and remove the record last: what stands before it does not end the file."""
+    splices = list(_undo_all(document, record))
+    wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
+    if wrapped or any(inverse.inherits for inverse in record.services.values()):
+        document = parse(apply_splices(document.text, splices), document.file)
+        document = move_up(_without_stand_ins(document, record), wrapped)
+        splices = []
+    found = _find(document)
+    if found is not None:
+        splices += _removal(document, *found)
+    return unseal(parse(apply_splices(document.text, splices), document.file), record.chomp)
 
 
 def _find(document: Document) -> tuple[Mapping, Entry] | None:
@@ -49,15 +63,11 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def _without_record(document: Document, root: Mapping, entry: Entry, record: Record) -> Document:
-    """Put the recorded text back, remove what was added, and the record itself."""
-    splices: list[Splice] = []
+def _undo_all(document: Document, record: Record) -> Iterator[Splice]:
     for name, inverse in record.services.items():
         service = find_service(document, name)
         if service is not None:
-            splices += _undo(document, service, inverse)
-    splices += _removal(document, root, entry)
-    return parse(apply_splices(document.text, splices), document.file)
+            yield from _undo(document, service, inverse)
 
 
 def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
@@ -204,7 +214,8 @@ def _disinherit(
     if nodes is None or not _untouched(nodes[-1], inherited):
         return
     if inherited.text is not None:
-        target = anchors.find(inherited.text.rpartition("*")[2].strip(), nodes[0].start)
+        alias = _ALIAS.search(inherited.text)
+        target = anchors.find(alias[1], nodes[0].start) if alias else None
         if target is None:
             return
         if path:

@@ -106,6 +106,8 @@ def unowned(service: Any) -> Any:
     resources = dict(deploy.get("resources") or {})
     reservations = dict(resources.pop("reservations", None) or {})
     others = [d for d in reservations.pop("devices", None) or () if "gpu" not in d["capabilities"]]
+    if "extends" in service:  # a list under !override repeats what the extended service says
+        others, devices = [], []
     rest = {k: v for k, v in deploy.items() if k != "resources"}
     return {**result, "deploy": [rest, resources, reservations, others], "devices": devices}
 

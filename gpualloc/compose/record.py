@@ -6,6 +6,7 @@ have an empty entry. Otherwise an entry has
 
 - ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
 - ``original``: by path, the text to put back, or null where there was nothing;
+- ``filled``: by path, the text of an entry whose value was empty, to put back when it is empty again;
 - ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
 - ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
@@ -45,7 +46,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
 _INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
-_PARTS = frozenset(("request", "original", "inherits", "wrapped", "kept"))
+_PARTS = frozenset(("request", "original", "filled", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 
 
@@ -108,7 +109,12 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
     result: dict[str, Any] = {}
     kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
     inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
-    for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
+    for name, part in (
+        ("original", original),
+        ("filled", inverse.filled),
+        ("inherits", inherits),
+        ("wrapped", inverse.wrapped),
+    ):
         if part:
             result[name] = {path_text(path): _stored(document, text) for path, text in part.items()}
     if kept:
@@ -222,7 +228,7 @@ def bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
 def _inverse(document: Document, entry: Entry, service: str, value: dict[str, Any]) -> Inverse:
     damaged = bad(document, entry, f"the record of {service!r} is damaged")
     parts: dict[str, dict[Path, str | None]] = {}
-    for name in ("original", "inherits", "wrapped"):
+    for name in ("original", "filled", "inherits", "wrapped"):
         part = value.get(name, {})
         if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
             raise damaged
@@ -234,6 +240,7 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
     original = parts["original"]
     inverse = Inverse(
         original,
+        {path: text or "" for path, text in parts["filled"].items()},
         {path: _inherited(text) for path, text in parts["inherits"].items()},
         {path: text or "" for path, text in parts["wrapped"].items()},
     )

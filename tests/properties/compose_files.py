@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import DrawFn
 
-COMMENTS = ("# why", "# TODO: tune", "#: ümläut\t🙂", "# - A=1", "# key: value", "#", "# it's \"quoted\"", "# " + "long " * 30)
+COMMENTS = (
+    "# why",
+    "# TODO: tune",
+    "#: ümläut\t🙂",
+    "# - A=1",
+    "# key: value",
+    "#",
+    '# it\'s "quoted"',
+    "# " + "long " * 30,
+)
 VALUES = (
     "plain", "'single'", '"double"', '"esc\\tape \\u00e9"', "'it''s'", '"0"', "1", "true", "üñí", "${VAR:-x}", "a#b",
     "'{{.X}} $$HOME'", "http://h:80/x", '"🙂"', "~", "0x1F", "12:30", "yes", "a  b", '"# no comment"', "1.0", "017",
@@ -86,7 +95,7 @@ class _Writer:
         self.anchors = _Anchors()
         self.step = self.pick(2, 2, 2, 4, 1, 3)
         self.dash = self.pick(0, 2, self.step)
-        self.busy = self.pick(False, True)
+        self.busy = bool(self.pick(0, 1))
 
     def comments(self) -> list[str]:
         if not self.busy or not self.chance(5):
@@ -172,7 +181,7 @@ class _Writer:
     def merge(self, names: list[str]) -> Node:
         if self.chance(4):
             chosen = self.some(names, 1, 3)
-            return Seq([Raw(f"*{name}") for name in chosen], flow=self.pick(True, False), step=self.step)
+            return Seq([Raw(f"*{name}") for name in chosen], flow=bool(self.pick(1, 0)), step=self.step)
         return Raw(f"*{self.pick(*names)}")
 
     def nothing(self) -> Node:
@@ -205,9 +214,9 @@ class _Writer:
         elif form == "all":
             pairs.append(self.pair("count", Raw(self.pick("all", '"all"', "-1"))))
         elif form == "ids":
-            ids = [Raw(self.pick(*(f'"{n}"' for n in range(4)), f"'{UUIDS[5]}'"))]
-            pairs.append(self.pair("device_ids", self.seq(list(ids))))
-        gpu: list[Node] = [Raw("gpu"), Raw("utility")][: self.pick(1, 1, 2)]
+            ids: list[Node] = [Raw(self.pick(*(f'"{n}"' for n in range(4)), f"'{UUIDS[5]}'"))]
+            pairs.append(self.pair("device_ids", self.seq(ids)))
+        gpu: list[Node] = [Raw(name) for name in ("gpu", "utility")[: self.pick(1, 1, 2)]]
         pairs.append(self.pair("capabilities", self.seq(gpu, flows=2)))
         return self.map(self.shuffled(pairs), kind="entry")
 
@@ -215,7 +224,7 @@ class _Writer:
         aliases = self.anchors.of("devlist")
         if aliases and self.chance(4):
             return Raw(f"*{self.pick(*aliases)}")
-        items = [self.entry()]
+        items: list[Node] = [self.entry()]
         if self.chance(8):
             other = [self.pair("driver", Raw("other")), self.pair("capabilities", Seq([Raw("tpu")], flow=True))]
             items.insert(self.pick(0, 1), self.map(other))
@@ -291,7 +300,9 @@ class _Writer:
             makers.append(("volumes", lambda: self.seq([Raw("/tmp:/t"), Raw("./a:/a:ro")])))  # noqa: S108 - only text
         if others and not template and self.chance(8):
             target = self.pick(*others)
-            makers.append(("extends", lambda: Raw(target) if self.chance(2) else Map([Pair("service", Raw(target))], flow=True)))
+            makers.append(
+                ("extends", lambda: Raw(target) if self.chance(2) else Map([Pair("service", Raw(target))], flow=True))
+            )
         pairs: list[Pair] = []
         if aliases and self.chance(3):
             pairs.append(self.pair("<<", self.merge(aliases)))
@@ -329,6 +340,12 @@ class _Writer:
 def compose_files(draw: DrawFn) -> Written:
     """Draw a compose file."""
     return compose_file(Choices(draw))
+
+
+@st.composite
+def hand_choices(draw: DrawFn) -> Choices:
+    """Draw choices to be made later, by a test."""
+    return Choices(draw)
 
 
 def compose_file(choices: Choices) -> Written:

@@ -187,6 +187,8 @@ def add_section(edited: Edited, _before: str, choices: Choices) -> None:
     root = document.roots[-1]
     if not isinstance(root, Mapping) or root.flow or "x-more" in root.index or document.end < len(edited.text):
         return
+    if edited.text[-1:] == " ":
+        return  # a line of blanks that ends the file would become part of a block scalar above it
     newline = document.newline
     ended = edited.text.endswith("\n")
     edited.text += ("" if ended else newline) + "x-more: {a: 1}" + choices.pick(newline, "")

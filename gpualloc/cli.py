@@ -85,6 +85,16 @@ def _stack(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Co
     return wrap
 
 
+def _scales(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    scales = []
+    for text in values:
+        role, equals, number = text.rpartition("=")
+        if not equals or not role or not number.isdecimal() or len(number) > 6:
+            raise click.BadParameter(f"{text!r} is not ROLE=N, such as worker=4")
+        scales.append((role, int(number)))
+    return tuple(scales)
+
+
 _project_options = _stack(
     click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Compose file; may be repeated."),
     click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Profile to enable; may be repeated."),
@@ -107,7 +117,11 @@ _policy_option = click.option(
 _override_option = click.option(
     "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
 )
+_scale_option = click.option(
+    "--scale", multiple=True, metavar="ROLE=N", callback=_scales, help="Let a role have N workers; may be repeated."
+)
 _what_if_options = _stack(
+    _scale_option,
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
     click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
     click.option(
@@ -132,6 +146,7 @@ def _options(params: dict[str, Any]) -> Options:
         topo=params.get("topo"),
         policy=params.get("policy"),
         override=params.get("override"),
+        scale=params.get("scale", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -269,7 +284,16 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(planned.orphans)
     return _exit(planned)
+
+
+def _tell_orphans(names: tuple[str, ...]) -> None:
+    """Say what Compose will not end by itself."""
+    if names:
+        what = "is no longer a service" if len(names) == 1 else "are no longer services"
+        command = "docker compose up -d --remove-orphans"
+        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {'it' if len(names) == 1 else 'them'}", err=True)
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -290,6 +314,7 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_scale_option
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 def check(form: str, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""

@@ -12,23 +12,26 @@ from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
+from gpualloc.compose.replicas import worker_name
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.workers import division_of, fresh_workers, orphans
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
-from gpualloc.model import ComposeInput, Plan, PlanInputs
+from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from gpualloc.compose.files import Source
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
+    from gpualloc.compose.replicas import Division
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
 
 
@@ -98,6 +101,8 @@ class Planned:
     workspace: Workspace
     plan: Plan
     files: tuple[Target, ...]
+    orphans: tuple[str, ...] = ()
+    """Services that are none any more once it is written: their containers are left."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -120,16 +125,23 @@ def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> W
     override = cwd / options.override if options.override else None
     project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    demand = read_demand(project, policy)
+    demand = read_demand(project, policy, _scale(options))
     reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
     warnings = (
         *project.warnings,
-        *unmatched_roles(policy, [service.name for service in project.services]),
+        *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
     )
     requests = tuple(role.request for role in demand.roles)
     return Workspace(project, reading, policy, demand, requests, warnings)
+
+
+def _scale(options: Options) -> dict[str, int]:
+    scale = dict(options.scale)
+    if len(scale) < len(options.scale):
+        raise fail("scale", "--scale names a role twice", None, "name each role once")
+    return scale
 
 
 def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
@@ -150,44 +162,69 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
 
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
-    files = workspace.project.files
+    project, demand = workspace.project, workspace.demand
+    files = project.files
     whole = options.override is not None
-    changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
-    changes += parked(workspace.demand, solution)
+    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
+    changes += parked(demand, solution, whole=whole)
     if options.override is not None:
-        targets = (_override(options.override, cwd, changes, workspace.project),)
+        targets = (_override(options.override, cwd, changes, workspace),)
     else:
-        targets = tuple(
-            Target(file.shown, file.source.path, file.source, rewrite(file, own))
-            for file, own in _by_file(workspace.project, changes).items()
-        )
+        targets = _in_place(workspace, changes)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
         inventory_sha256=digest(workspace.inventory),
         policy=workspace.policy.name,
         policy_sha256=workspace.policy.sha256,
-        profiles=workspace.project.profiles,
+        profiles=project.profiles,
+        scale=options.scale,
     )
-    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+    told = tuple(w for w in _port_notes(workspace) if w not in solution.warnings)
+    solution = replace(solution, warnings=(*solution.warnings, *told))
+    plan = Plan(inputs, solution, any(t.changed for t in targets))
+    return Planned(workspace, plan, targets, tuple(orphans(demand.roles)))
 
 
-def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:
+def _in_place(workspace: Workspace, changes: list[Edit]) -> tuple[Target, ...]:
+    """Return every file of the project with the text it gets."""
+    project = workspace.project
+    divisions: dict[ComposeFile, list[Division]] = {file: [] for file in project.files}
+    holders = {service.name: service.file for service in project.services}
+    for role in workspace.demand.roles:
+        holders |= {member.worker.name: role.service.file for member in role.members}
+        division = division_of(role, project)
+        if division is not None:
+            divisions[role.service.file].append(division)
+    own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
+    for edit in changes:
+        own[holders[edit.service]].append(edit)
+    return tuple(
+        Target(file.shown, file.source.path, file.source, rewrite(file, own[file], divisions[file]))
+        for file in project.files
+    )
+
+
+def _port_notes(workspace: Workspace) -> Iterator[PlanWarning]:
+    """Tell which host ports new replicas get."""
+    for role in workspace.demand.roles:
+        for worker in fresh_workers(role, workspace.project) if role.splits or role.divided else ():
+            if worker.host:
+                name = worker_name(role.name, worker.number)
+                ports = ", ".join(str(p.first) if p.count == 1 else f"{p.first}-{p.first + p.count - 1}" for p in worker.host)
+                many = len(worker.host) > 1 or worker.host[0].count > 1
+                yield PlanWarning("ports", f"{name} publishes host port{'s' if many else ''} {ports}", (name,))
+
+
+def _override(shown: str, cwd: Path, changes: list[Edit], workspace: Workspace) -> Target:
     """Return the override file with what it gets: with no edits, it goes."""
+    project = workspace.project
     path = cwd / shown
     source = read_source(path, shown) if path.exists() else None
     if source is not None:
         check_ours(source.text, shown)
     text = override_text(changes, [file.shown for file in project.files], shown) if changes else None
     return Target(shown, path, source, text)
-
-
-def _by_file(project: Project, changes: list[Edit]) -> dict[ComposeFile, list[Edit]]:
-    holders = {service.name: service.file for service in project.services}
-    result: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
-    for edit in changes:
-        result[holders[edit.service]].append(edit)
-    return result
 
 
 def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
@@ -206,6 +243,7 @@ def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Pat
         project=replace(project, profiles=project.profiles or inputs.profiles),
         inventory=sources,
         policy=options.policy or inputs.policy,
+        scale=options.scale or inputs.scale,
     )
     workspace = open_workspace(options, environ, cwd)
     now = {f.shown: f.source.sha256 for f in workspace.project.files}
@@ -328,7 +366,7 @@ def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple
     if options.override is not None:
         targets = [_override(options.override, cwd, [], project)]
     else:
-        targets = [Target(f.shown, f.source.path, f.source, f.document.text) for f in project.files]
+        targets = [Target(f.shown, f.source.path, f.source, f.original().text) for f in project.files]
     return tuple(target for target in targets if target.changed)
 
 

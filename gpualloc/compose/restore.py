@@ -14,7 +14,8 @@ from gpualloc.compose.splice import Splice, apply_splices, comments, cut
 from gpualloc.errors import GpuallocError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.route import Inherited, Inverse, Path
 
@@ -31,10 +32,7 @@ def restore(document: Document) -> tuple[Document, Record]:
     root, entry = found
     record = read(document, entry)
     try:
-        document = _without_record(document, root, entry, record)
-        document = _without_stand_ins(document, record)
-        wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
-        document = unseal(move_up(document, wrapped), record.chomp)
+        document = unseal(undo(document, record.services, _removal(document, root, entry)), record.chomp)
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
@@ -49,15 +47,19 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def _without_record(document: Document, root: Mapping, entry: Entry, record: Record) -> Document:
-    """Put the recorded text back, remove what was added, and the record itself."""
-    splices: list[Splice] = []
-    for name, inverse in record.services.items():
+def undo(document: Document, inverses: MappingType[str, Inverse], also: Iterable[Splice] = ()) -> Document:
+    """Return the document with services' edits undone: recorded text put back, what was added removed.
+
+    Raises ValueError or GpuallocError where the file has changed so that they cannot be.
+    """
+    splices = list(also)
+    for name, inverse in inverses.items():
         service = find_service(document, name)
         if service is not None:
             splices += _undo(document, service, inverse)
-    splices += _removal(document, root, entry)
-    return parse(apply_splices(document.text, splices), document.file)
+    document = parse(apply_splices(document.text, splices), document.file)
+    document = _without_stand_ins(document, inverses)
+    return move_up(document, {(name, p): text for name, inv in inverses.items() for p, text in inv.wrapped.items()})
 
 
 def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
@@ -161,13 +163,13 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 # Stand-ins
 
 
-def _without_stand_ins(document: Document, record: Record) -> Document:
+def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) -> Document:
     """Remove local stand-ins that are as they were written; one that people changed is theirs now."""
-    if not any(inverse.inherits for inverse in record.services.values()):
+    if not any(inverse.inherits for inverse in inverses.values()):
         return document
     anchors = AnchorIndex.of(document)
     splices: list[Splice] = []
-    for name, inverse in record.services.items():
+    for name, inverse in inverses.items():
         service = find_service(document, name)
         done: list[Path] = []
         for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0])):

@@ -150,7 +150,7 @@ class Recipe:
 
     def _hosts(self) -> tuple[Host, ...]:
         devices = self._amount(self.size.fewest_devices, self.size.devices)
-        hosts = min(self.source.between(1, self.size.hosts), devices)
+        hosts = min(self.source.among((1, 1, self.source.between(1, self.size.hosts))), devices)
         models = ROUND_MODELS if self.size.round_numbers else MODELS
         # Mixed machines are the exception, as in life; equal devices make the larger classes.
         palette = [self.source.among(models) for _ in range(self.source.among((1, 1, 2, 3)))]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpualloc.model import Inventory, Placement, Policy, Request, Solution
-    from oracle.rules import Case, Job
+    from oracle.rules import Case, Device, Job
 
 
 def best(
@@ -174,19 +174,23 @@ def _placement_faults(case: Case, job: Job, placement: Placement, held: tuple[in
     fault = set_fault(case, job, held)
     if fault:
         yield fault
-    if [device.gpu.pci_bus_id for device in devices] != sorted(device.gpu.pci_bus_id for device in devices):
-        yield "devices are not in PCI order"
-    if [ref.index for ref in placement.devices] != [device.gpu.index for device in devices]:
-        yield "indices are not those of the GPUs"
-    if placement.service != job.role:
-        yield f"service {placement.service}, role {job.role}"
-    if placement.exclusive != job.exclusive:
-        yield f"exclusive: {placement.exclusive}"
-    if job.exclusive and placement.memory_mib is not None:
-        yield "exclusive, yet with a share of memory"
-    kept = job.previous is not None and frozenset(held) == job.previous
-    if (placement.action == "keep") != kept or (placement.action == "pin") != (not job.has_previous):
-        yield f"action {placement.action}"
+    yield from _told_wrong(job, placement, devices)
+
+
+def _told_wrong(job: Job, placement: Placement, devices: list[Device]) -> Iterator[str]:
+    """What a placement says of itself that is not so."""
+    previous = job.previous is not None and {device.at for device in devices} == job.previous
+    truths = {
+        "devices are in PCI order": [d.gpu.pci_bus_id for d in devices] == sorted(d.gpu.pci_bus_id for d in devices),
+        "indices are the GPUs'": [ref.index for ref in placement.devices] == [d.gpu.index for d in devices],
+        f"service is {placement.service}": placement.service == job.role,
+        f"exclusive is {placement.exclusive}": placement.exclusive == job.exclusive,
+        "an exclusive worker has no share of memory": not job.exclusive or placement.memory_mib is None,
+        f"action is {placement.action}, kept: {previous}": (placement.action == "keep") == previous,
+        f"action is {placement.action}, pinned before: {job.has_previous}": (placement.action == "pin")
+        != job.has_previous,
+    }
+    yield from (f"untrue: {claim}" for claim, holds in truths.items() if not holds)
 
 
 def _reported(outcome: Outcome, solution: Solution) -> list[str]:

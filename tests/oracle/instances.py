@@ -194,8 +194,8 @@ class Recipe:
             name=name,
             pci_bus_id=f"00000000:{16 * (index + 1):02X}:00.0",
             memory_total_mib=None if troubled and self.once_in(12) else total,
-            memory_reserved_mib=0 if self.size.round_numbers else self.source.among((0, 480)),
-            memory_used_mib=known + extra,
+            memory_reserved_mib=0 if self.size.round_numbers else self.source.among((0, 480, 480, None)),
+            memory_used_mib=None if troubled and self.once_in(6) else known + extra,
             compute_capability=capability,
             numa_node=self.source.among((0, 0, 1, None)) if self.size.single or troubled else index // 2,
             cpu_affinity=None,
@@ -217,8 +217,9 @@ class Recipe:
         for pid in range(self.source.between(1, 2)):
             whose = self.source.among(owner)
             container = None if whose is None else Container(f"c{pid}", whose or None, "web" if whose else None)
-            gi = self.source.between(1, instances) if instances else None
-            made.append(Process(1000 + pid, self.source.among(used), container, gi))
+            gi = self.source.between(1, instances) if instances and not self.once_in(5) else None
+            hidden = gi is None and self.once_in(5)
+            made.append(Process(1000 + pid, None if hidden else self.source.among(used), container, gi))
         return tuple(made)
 
     def _links(self, gpus: list[Gpu]) -> tuple[Link, ...]:
@@ -244,8 +245,9 @@ class Recipe:
                     pcie = self.source.among(("PIX", "PXB", "PHB", "NODE", "SYS"))
                 level = None if nvlink and self.once_in(3) else pcie
                 links.append(Link(gpus[a].uuid, gpus[b].uuid, nvlink, level))  # type: ignore[arg-type]  # a level
-                if kind == "random" and nvlink is not None and self.once_in(6):
-                    links.append(Link(gpus[b].uuid, gpus[a].uuid, self.source.between(0, 3), "SYS"))
+                if kind == "random" and self.once_in(6):
+                    back = self.source.among((0, 1, 2, 3, None))
+                    links.append(Link(gpus[b].uuid, gpus[a].uuid, back, self.source.among(("SYS", "PIX", None))))
         return tuple(links)
 
     # ---- requests
@@ -277,21 +279,23 @@ class Recipe:
                 workers = tuple(Worker(w.name, w.replica, workers[0].pinned) for w in workers)
                 held = len(workers[0].pinned or ())
             return Request(role, workers, GpuCount(held, held), hand_pinned=True)
-        memory = self._memory() if self.source.between(0, 2) else None
+        memory = self._memory(inventory) if self.source.between(0, 2) else None
         if plain:
             return Request(role, workers, gpus, memory_mib=memory)
         others = [name for name in names if name != role]
-        mig = [m.profile for h in inventory.hosts for g in h.gpus for m in g.mig or ()]
+        gpus_here = [gpu for host in inventory.hosts for gpu in host.gpus]
+        mig = [instance.profile for gpu in gpus_here for instance in gpu.mig or ()]
+        name = self.source.among(gpus_here).name
         return Request(
             role=role,
             workers=workers,
             gpus=gpus,
             memory_mib=memory,
             exclusive=self.once_in(8),
-            model=self.source.among(("*A100*", "*T4", "NVIDIA*")) if self.once_in(8) else None,
-            min_memory_mib=self.source.among((16384, 24576, 40960)) if self.once_in(8) else None,
-            compute_capability=self.source.among((">=8.0", ">=8.9", "<9.0")) if self.once_in(8) else None,
-            mig_profile=self.source.among(mig) if mig and self.once_in(3) else None,
+            model=self.source.among((f"*{name[-4:]}", f"{name[:9]}*", "*T4", name)) if self.once_in(8) else None,
+            min_memory_mib=self.source.among((16384, 20000, 24576, 40960)) if self.once_in(8) else None,
+            compute_capability=self.source.among((">=8.0", ">=8.9", "<9.0", "8.0")) if self.once_in(8) else None,
+            mig_profile=self.source.among(mig) if mig and self.once_in(4) else None,
             min_link=self.source.among(("NVLINK", "PIX", "PHB", "NODE", "SYS")) if self.once_in(5) else None,
             priority=self.source.among((0, 0, 10)),
             host=self.source.among(("gpu00", "gpu*", "gpu01")) if self.once_in(10) else None,
@@ -305,10 +309,12 @@ class Recipe:
             + (GpuCount(2, 2), GpuCount(2, 2), GpuCount(3, 3), GpuCount(1, 2), GpuCount(1, None), GpuCount(2, 3))
         )
 
-    def _memory(self) -> int:
-        if self.size.round_numbers:
-            return self.source.among((2048, 4096, 8192, 12288, 16384, 20480))
-        return self.source.among((4096, 7000, 8192, 12288, 20480, 1, 40000, 5461))
+    def _memory(self, inventory: Inventory) -> int:
+        """Most often no more than the largest device has."""
+        most = max((gpu.memory_total_mib or 0 for host in inventory.hosts for gpu in host.gpus), default=0)
+        round_numbers = (2048, 4096, 8192, 12288, 16384, 20480)
+        amounts = round_numbers if self.size.round_numbers else (4096, 7000, 8192, 12288, 20480, 1, 40000, 5461)
+        return self.source.among([n for n in amounts if n <= most or self.once_in(8)] or amounts)
 
     def _pin(self, inventory: Inventory, gpus: GpuCount, pins: str, *, by_hand: bool) -> tuple[str, ...] | None:
         if pins == "foreign":
@@ -333,7 +339,7 @@ class Recipe:
     def _policy(self, inventory: Inventory) -> Policy:
         headroom = Fraction(0) if self.size.round_numbers else self.source.among((Fraction(0), Fraction(1, 20)))
         names = ("GPU-000", "index:1", "name:*T4*", "MIG-000-0")
-        hosts = len(inventory.hosts)
+        gpus = sum(len(host.gpus) for host in inventory.hosts)
         return Policy(
             name="drawn",
             description="",
@@ -354,7 +360,7 @@ class Recipe:
                 gpus=(self.source.among(names),) if self.once_in(6) else (),
             ),
             reserve=self.source.between(1, 2) if self.once_in(6) else 0,
-            limit=self.source.between(1, 4 * hosts) if self.once_in(5) else None,
+            limit=self.source.between((gpus + 1) // 2, gpus) if self.once_in(5) else None,
             write=Write("uuid", "ordinal", (), ()),
             ignore=(),
             roles=(),

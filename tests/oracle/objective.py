@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from oracle.rules import Case, Job
 
@@ -63,21 +63,8 @@ def broken_rules(outcome: Outcome) -> list[str]:
     wrong = []
     for device, numbers in outcome.holders.items():
         jobs = [case.jobs[number] for number in numbers]
-        name = case.devices[device].uuid
-        roles = Counter(job.role for job in jobs)
-        if any(job.exclusive for job in jobs) and len(jobs) > 1:
-            wrong.append(f"{name}: an exclusive worker is not alone")
-        if not any(job.exclusive for job in jobs):
-            if outcome.load(device) > 1:
-                wrong.append(f"{name}: handed out beyond its capacity")
-            if len(jobs) > policy.sharing.max_workers_per_gpu:
-                wrong.append(f"{name}: more than max_workers_per_gpu")
-        if case.devices[device].gpu.compute_mode == "exclusive_process" and len(jobs) > 1:
-            wrong.append(f"{name}: exclusive_process, yet several workers")
-        for job in jobs:
-            others = roles - Counter([job.role])
-            wrong += [f"{name}: {job.name} without {r}" for r in job.request.affinity if not others[r]]
-            wrong += [f"{name}: {job.name} beside {r}" for r in job.request.anti_affinity if others[r]]
+        faults = [*_crowding(outcome, device, jobs), *_company(jobs)]
+        wrong += [f"{case.devices[device].uuid}: {fault}" for fault in faults]
     if policy.limit is not None and len(outcome.holders) > policy.limit:
         wrong.append(f"limit: {len(outcome.holders)} devices")
     free = Counter(device.host for device in case.devices if device.at not in outcome.holders)
@@ -85,6 +72,30 @@ def broken_rules(outcome: Outcome) -> list[str]:
         if free[host] < policy.reserve:
             wrong.append(f"reserve: {host} has {free[host]} free devices")
     return wrong
+
+
+def _crowding(outcome: Outcome, device: int, jobs: list[Job]) -> Iterator[str]:
+    if any(job.exclusive for job in jobs):
+        if len(jobs) > 1:
+            yield "an exclusive worker is not alone"
+    elif outcome.load(device) > 1:
+        yield "handed out beyond its capacity"
+    elif len(jobs) > outcome.case.policy.sharing.max_workers_per_gpu:
+        yield "more than max_workers_per_gpu"
+    if outcome.case.devices[device].gpu.compute_mode == "exclusive_process" and len(jobs) > 1:
+        yield "exclusive_process, yet several workers"
+
+
+def _company(jobs: list[Job]) -> Iterator[str]:
+    roles = Counter(job.role for job in jobs)
+    for job in jobs:
+        others = roles - Counter([job.role])
+        for role in job.request.affinity:
+            if not others[role]:
+                yield f"{job.name} without {role}"
+        for role in job.request.anti_affinity:
+            if others[role]:
+                yield f"{job.name} beside {role}"
 
 
 def _placed(outcome: Outcome) -> Value:
@@ -102,7 +113,9 @@ def _granted(outcome: Outcome) -> Value:
 
 
 def _grant_vector(outcome: Outcome) -> Value:
-    return tuple(sorted(len(held) for _, job, held in outcome.placed if job.elastic))
+    """A worker that is not placed was granted nothing."""
+    pairs = zip(outcome.case.jobs, outcome.choice, strict=True)
+    return tuple(sorted(len(held or ()) for job, held in pairs if job.elastic))
 
 
 def _hosts_used(outcome: Outcome) -> Value:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from gpualloc.model import LINK_LEVELS
+from gpualloc.model import LINK_LEVELS, LinkLevel
 
 if TYPE_CHECKING:
     from gpualloc.model import Gpu, Host, Inventory, MigInstance, Policy, Process, Request, Worker
 
-PCIE_POINTS = {"PIX": 50, "PXB": 40, "PHB": 30, "NODE": 20, "SYS": 10, None: 0}
+LinkFacts = tuple[int | None, LinkLevel | None]
+"""NVLinks and PCIe level of a pair; None where unknown."""
+
+PCIE_POINTS: dict[LinkLevel | None, int] = {"PIX": 50, "PXB": 40, "PHB": 30, "NODE": 20, "SYS": 10, None: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Case:
     devices: tuple[Device, ...]
     jobs: tuple[Job, ...]
     policy: Policy
-    links: dict[tuple[int, int], tuple[int | None, str | None]]
+    links: dict[tuple[int, int], LinkFacts]
     eligible: frozenset[int]
     """Devices that at least one worker may have: loads are levelled over these."""
 
@@ -83,7 +87,7 @@ class Case:
         nvlink, pcie = self.links.get((min(a, b), max(a, b)), (None, None))
         if nvlink:
             return True
-        return pcie is not None and LINK_LEVELS.index(pcie) <= LINK_LEVELS.index(level)  # type: ignore[arg-type]  # read as str
+        return pcie is not None and LINK_LEVELS.index(pcie) <= LINK_LEVELS.index(level)
 
     @property
     def hosts(self) -> list[str]:
@@ -134,11 +138,13 @@ def read_case(inventory: Inventory, requests: tuple[Request, ...], policy: Polic
 def _resolve_pins(inventory: Inventory, requests: tuple[Request, ...]) -> dict[str, tuple[frozenset[str], bool]]:
     """Worker name -> (uuids of the devices its ids mean, whether one of its ids is lost); empty on another machine."""
     here: dict[str, str] = {}
+    indices = Counter(gpu.index for host in inventory.hosts for gpu in host.gpus)
     for host in inventory.hosts:
         for gpu in host.gpus:
             if gpu.mig is None:
                 here[gpu.uuid] = gpu.uuid
-                here.setdefault(str(gpu.index), gpu.uuid)
+                if indices[gpu.index] == 1:
+                    here[str(gpu.index)] = gpu.uuid
             else:
                 here.update({instance.uuid: instance.uuid for instance in gpu.mig})
     pinned: list[Worker] = [worker for request in requests for worker in request.workers if worker.pinned]
@@ -184,22 +190,26 @@ def _device(
     uuid = gpu.uuid if instance is None else instance.uuid
     total = gpu.memory_total_mib if instance is None else instance.memory_total_mib
     # What the driver reserves is the GPU's; an instance's size is what the instance has.
-    reserved = gpu.memory_reserved_mib if instance is None else 0
-    usable = None
-    if total is not None and reserved is not None:
-        usable = (total - reserved) * (1 - policy.sharing.headroom)
-    here = [process for process in gpu.processes if instance is None or process.gi == instance.gi]
-    foreign, held = 0, False
-    for process in here:
-        owner = _owner(process, project)
-        held = held or owner == "foreign"
-        if owner == "foreign" or (owner == "unknown" and uuid not in pinned_now):
-            foreign += process.used_mib or 0
-    if instance is None and gpu.memory_used_mib is not None and uuid not in pinned_now:
-        foreign += max(0, gpu.memory_used_mib - sum(process.used_mib or 0 for process in here))
+    # Where the driver names no reserve it counts it as used.
+    reserved = gpu.memory_reserved_mib if instance is None else None
+    usable = None if total is None else (total - (reserved or 0)) * (1 - policy.sharing.headroom)
+    here = [p for p in gpu.processes if instance is None or p.gi is None or p.gi == instance.gi]
+    foreign = sum(p.used_mib or 0 for p in here if _is_foreign(_owner(p, project), uuid in pinned_now))
+    if instance is None and gpu.memory_used_mib is not None:
+        # What no process accounts for belongs to whoever hides its use; failing that, to someone unknown.
+        hidden = {_owner(p, project) for p in here if p.used_mib is None}
+        whose = "foreign" if "foreign" in hidden else "ours" if "ours" in hidden else "unknown"
+        if _is_foreign(whose, uuid in pinned_now):
+            foreign += max(0, gpu.memory_used_mib - sum(p.used_mib or 0 for p in here))
+    held = any(_owner(p, project) == "foreign" for p in here)
     busy = held or foreign > policy.exclude.busy_above_mib
     profile = None if instance is None else instance.profile
     return Device(at, uuid, host.name, gpu, profile, total, usable, foreign, busy)
+
+
+def _is_foreign(owner: str, pinned: bool) -> bool:  # noqa: FBT001  # a fact, not a switch
+    """Whether memory of this owner is foreign; of an unknown owner it is not, where the file pins the device."""
+    return owner == "foreign" or (owner == "unknown" and not pinned)
 
 
 def _owner(process: Process, project: str | None) -> str:
@@ -222,23 +232,23 @@ def _shares(
     for device in devices:
         if not _passes(request, device, policy, only_mig):
             continue
-        if memory is not None and (device.usable is None or device.usable < memory):
+        if memory is not None and (device.usable is None or device.usable - device.foreign < memory):
             continue
-        if exclusive:
-            if not device.busy:
-                shares[device.at] = Fraction(1)
-            continue
-        if crowd >= 2:
-            share = Fraction(1, crowd)
-        elif sharing.mode == "count" or memory is None:
-            share = Fraction(1, sharing.max_workers_per_gpu)
-        else:
-            share = Fraction(memory) / device.usable if device.usable else Fraction(2)
-        if sharing.mode == "memory" and device.usable is None:
-            continue
-        if share + device.foreign_load <= 1:
+        share = Fraction(1) if exclusive else _part(device, memory, crowd, policy)
+        if share is not None and (not device.busy if exclusive else share + device.foreign_load <= 1):
             shares[device.at] = share
     return exclusive, shares
+
+
+def _part(device: Device, memory: int | None, crowd: int, policy: Policy) -> Fraction | None:
+    """The part of a device that a sharing worker takes; None where that is unknown."""
+    if policy.sharing.mode == "count":
+        return Fraction(1, policy.sharing.max_workers_per_gpu)
+    if not device.usable:
+        return None
+    if memory is not None:
+        return Fraction(memory) / device.usable
+    return Fraction(1, crowd if crowd >= 2 else policy.sharing.max_workers_per_gpu)
 
 
 def _passes(request: Request, device: Device, policy: Policy, only_mig: set[str]) -> bool:
@@ -269,19 +279,20 @@ def _names(pattern: str, device: Device) -> bool:
 
 
 def _capable(wanted: str, gpu: Gpu) -> bool:
-    match = re.fullmatch(r"(>=|<=|==|>|<)\s*(\d+)\.(\d+)", wanted)
+    match = re.fullmatch(r"(>=|<=|==|>|<|)\s*(\d+)\.(\d+)", wanted)
     if match is None:
         raise AssertionError(f"not a compute capability: {wanted}")
     if gpu.compute_capability is None:
         return False
     major, minor = gpu.compute_capability.split(".")
     have, want = (int(major), int(minor)), (int(match[2]), int(match[3]))
-    return {">=": have >= want, "<=": have <= want, "==": have == want, ">": have > want, "<": have < want}[match[1]]
+    tests = {">=": have >= want, "<=": have <= want, ">": have > want, "<": have < want}
+    return tests.get(match[1], have == want)
 
 
-def _links(inventory: Inventory, at: dict[str, int]) -> dict[tuple[int, int], tuple[int | None, str | None]]:
-    """Pair of devices -> (NVLinks, PCIe level); where two reports of a pair differ, the lesser counts."""
-    links: dict[tuple[int, int], tuple[int | None, str | None]] = {}
+def _links(inventory: Inventory, at: dict[str, int]) -> dict[tuple[int, int], LinkFacts]:
+    """Pair of devices -> (NVLinks, PCIe level); where two reports of a pair differ, the lesser counts, and unknown is least."""
+    links: dict[tuple[int, int], LinkFacts] = {}
     for host in inventory.hosts:
         for link in host.links:
             if link.a not in at or link.b not in at or link.a == link.b:
@@ -290,11 +301,8 @@ def _links(inventory: Inventory, at: dict[str, int]) -> dict[tuple[int, int], tu
             nvlink, pcie = link.nvlink, link.pcie
             if pair in links:
                 before_nvlink, before_pcie = links[pair]
-                nvlink = _lesser(nvlink, before_nvlink)
-                pcie = max((p for p in (pcie, before_pcie) if p), key=LINK_LEVELS.index, default=None)
+                nvlink = None if nvlink is None or before_nvlink is None else min(nvlink, before_nvlink)
+                if pcie is None or before_pcie is None or PCIE_POINTS[before_pcie] < PCIE_POINTS[pcie]:
+                    pcie = before_pcie if pcie else None
             links[pair] = (nvlink, pcie)
     return links
-
-
-def _lesser(a: int | None, b: int | None) -> int | None:
-    return min((n for n in (a, b) if n is not None), default=None)

@@ -1,0 +1,63 @@
+"""From counts back to names: which worker gets which devices, in a fixed order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpualloc.solve.formulation import Formulation
+    from gpualloc.solve.problem import Assignment, Devices, Job, Problem
+
+
+def expand(formulation: Formulation, values: list[float]) -> Assignment:
+    """Return the assignment that a point of the program stands for.
+
+    The devices of a group take their contents in order, fullest first; workers take their places in natural order of
+    name, those who can stay at home first.
+    """
+    problem = formulation.problem
+    places: dict[int, list[Devices]] = {kind.number: [] for kind in problem.kinds}
+    whole: dict[tuple[int, int], list[int]] = {}
+    for block in formulation.blocks:
+        for d, content in zip(block.group.devices, block.decode(values), strict=True):
+            for number, count in content:
+                kind = problem.kinds[number]
+                if kind.single:
+                    places[number] += [(d,)] * count
+                else:
+                    whole.setdefault((number, block.group.number), []).extend([d] * count)
+    for draw in formulation.draws:
+        for _ in range(round(values[draw.column])):
+            devices: list[int] = []
+            for number, count in draw.shape:
+                left = whole[draw.kind, number]
+                devices += left[:count]
+                del left[:count]
+            places[draw.kind].append(tuple(sorted(devices)))
+    return name_places(problem, places)
+
+
+def name_places(problem: Problem, places: dict[int, list[Devices]]) -> Assignment:
+    """Give the places of each kind to its workers.
+
+    Who has a place at home keeps it (unless stability is ``ignore``); where there are fewer places than workers, those
+    who were nowhere before go first, since placing them is no move.
+    """
+    chosen: dict[str, Devices] = {}
+    for kind in problem.kinds:
+        left = sorted(places.get(kind.number, []))
+        jobs = [job for job in problem.jobs if job.kind == kind.number]
+        waiting: list[Job] = []
+        for job in jobs:
+            if job.home is not None and problem.stability != "ignore" and job.home in left:
+                left.remove(job.home)
+                chosen[job.name] = job.home
+            else:
+                waiting.append(job)
+        if len(left) < len(waiting) and problem.stability != "ignore":
+            waiting.sort(key=lambda job: job.previous is not None)
+            names = {job.name for job in waiting[: len(left)]}
+            waiting = [job for job in problem.jobs if job.name in names]
+        for job, devices in zip(waiting, left, strict=False):
+            chosen[job.name] = devices
+    return tuple(chosen.get(job.name) for job in problem.jobs)

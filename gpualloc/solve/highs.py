@@ -1,0 +1,174 @@
+"""A linear program with whole numbers, and HiGHS to solve it: the only place that imports ``highspy``.
+
+Columns and rows are added to a :class:`Program`; :meth:`Program.minimize` may be called again and again with different
+objectives, rows being added in between. One thread, a fixed seed and limits on nodes: the same program gives the same
+answer every time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Terms = dict[int, float]
+"""A linear expression: coefficient per column."""
+
+INFINITY = math.inf
+_TOLERANCE = 1e-9
+
+
+@dataclass(slots=True)
+class Limits:
+    """What the searches of one solve may use together; ``cut_off`` tells that the time ran out."""
+
+    nodes: int
+    deadline: float | None = None
+    cut_off: bool = False
+
+    def seconds_left(self) -> float:
+        """Return the time left, infinite without a limit."""
+        return INFINITY if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The best point found (None: none), and a bound that no point beats; ``infeasible`` where there is none at all."""
+
+    values: list[float] | None
+    objective: float
+    bound: float
+    infeasible: bool
+
+
+@dataclass(slots=True)
+class Program:
+    """Columns with bounds, rows of terms between bounds."""
+
+    lower: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
+    whole: list[bool] = field(default_factory=list)
+    rows: list[tuple[float, float, Terms]] = field(default_factory=list)
+    _engine: Any = None
+    _rows_sent: int = 0
+
+    def column(self, upper: float = INFINITY, *, whole: bool = True) -> int:
+        """Add a column between 0 and ``upper``; return its number."""
+        self.lower.append(0.0)
+        self.upper.append(upper)
+        self.whole.append(whole)
+        self._engine = None
+        return len(self.lower) - 1
+
+    def row(self, terms: Mapping[int, float], lower: float = -INFINITY, upper: float = INFINITY) -> int:
+        """Add a row ``lower <= terms <= upper``; return its number."""
+        self.rows.append((lower, upper, {column: value for column, value in terms.items() if value}))
+        return len(self.rows) - 1
+
+    def bound_column(self, column: int, upper: float) -> None:
+        """Change the upper bound of a column."""
+        self.upper[column] = upper
+        if self._engine is not None:
+            self._engine.changeColBounds(column, self.lower[column], upper)
+
+    def bound_row(self, row: int, lower: float, upper: float) -> None:
+        """Change the bounds of a row."""
+        self.rows[row] = (lower, upper, self.rows[row][2])
+        if self._engine is not None and row < self._rows_sent:
+            self._engine.changeRowBounds(row, lower, upper)
+
+    def minimize(self, objective: Mapping[int, float], limits: Limits, start: list[float] | None = None) -> Answer:
+        """Solve; ``start`` is a point known to satisfy every row, or None."""
+        import highspy  # noqa: PLC0415 - a heavy import, made where it is used
+        import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
+
+        seconds = limits.seconds_left()
+        if seconds <= 0:
+            limits.cut_off = True
+            return Answer(None, INFINITY, -INFINITY, infeasible=False)
+        engine = self._ready()
+        count = len(self.lower)
+        costs = np.zeros(count)
+        for column, value in objective.items():
+            costs[column] = value
+        engine.changeColsCost(count, np.arange(count, dtype=np.int32), costs)
+        engine.setOptionValue("mip_max_nodes", limits.nodes)
+        engine.setOptionValue("time_limit", engine.getRunTime() + seconds if seconds < INFINITY else INFINITY)
+        if start is not None:
+            solution = highspy.HighsSolution()
+            solution.col_value = start
+            engine.setSolution(solution)
+        engine.run()
+        status = engine.getModelStatus()
+        if status in {highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible}:
+            return Answer(None, INFINITY, INFINITY, infeasible=True)
+        if status == highspy.HighsModelStatus.kTimeLimit:
+            limits.cut_off = True
+        info = engine.getInfo()
+        found = math.isfinite(info.objective_function_value) and info.primal_solution_status == 2
+        values = list(engine.getSolution().col_value) if found else None
+        bound = info.mip_dual_bound if any(self.whole) else info.objective_function_value
+        return Answer(values, info.objective_function_value if found else INFINITY, bound, infeasible=False)
+
+    def _ready(self) -> Any:
+        import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
+
+        if self._engine is None:
+            self._engine = self._load()
+            self._rows_sent = len(self.rows)
+        for lower, upper, terms in self.rows[self._rows_sent :]:
+            columns = sorted(terms)
+            self._engine.addRow(
+                lower,
+                upper,
+                len(columns),
+                np.array(columns, dtype=np.int32),
+                np.array([terms[column] for column in columns], dtype=float),
+            )
+        self._rows_sent = len(self.rows)
+        return self._engine
+
+    def _load(self) -> Any:
+        import highspy  # noqa: PLC0415 - a heavy import, made where it is used
+        import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
+
+        # the bare engine: highspy.Highs prints a banner to stdout before it can be silenced
+        engine = highspy._Highs()  # noqa: SLF001 - see the line above
+        for option, value in (
+            ("output_flag", False),
+            ("threads", 1),
+            ("parallel", "off"),
+            ("random_seed", 0),
+            ("mip_rel_gap", 0.0),
+            ("mip_feasibility_tolerance", _TOLERANCE),
+            ("primal_feasibility_tolerance", _TOLERANCE),
+            ("dual_feasibility_tolerance", _TOLERANCE),
+        ):
+            engine.setOptionValue(option, value)
+        lp = highspy.HighsLp()
+        lp.num_col_ = len(self.lower)
+        lp.num_row_ = len(self.rows)
+        lp.col_cost_ = np.zeros(len(self.lower))
+        lp.col_lower_ = np.array(self.lower)
+        lp.col_upper_ = np.array(self.upper)
+        lp.row_lower_ = np.array([row[0] for row in self.rows])
+        lp.row_upper_ = np.array([row[1] for row in self.rows])
+        starts, indices, values = [0], [], []
+        for _, _, terms in self.rows:
+            for column in sorted(terms):
+                indices.append(column)
+                values.append(terms[column])
+            starts.append(len(indices))
+        lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        lp.a_matrix_.start_ = np.array(starts, dtype=np.int32)
+        lp.a_matrix_.index_ = np.array(indices, dtype=np.int32)
+        lp.a_matrix_.value_ = np.array(values, dtype=float)
+        if any(self.whole):
+            kinds = highspy.HighsVarType
+            lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in self.whole]
+        engine.passModel(lp)
+        return engine

@@ -1,0 +1,358 @@
+"""Tier after tier with HiGHS: optimise one, hold it, go on to the next.
+
+Whatever the program answers is expanded into an assignment and judged by :mod:`gpualloc.solve.tiers`; the program only
+proposes, and proves bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from gpualloc.policy.scoring import PEAK_STEPS
+from gpualloc.solve.expand import expand
+from gpualloc.solve.formulation import Formulation, add
+from gpualloc.solve.rules import faults
+from gpualloc.solve.tiers import rules_of, score_of, turned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpualloc.solve.highs import Answer, Limits, Terms
+    from gpualloc.solve.problem import Assignment, Problem
+    from gpualloc.solve.tiers import Amount, Score, TierRule
+
+SQUARES = 1e4
+"""Tiers that are not whole numbers are solved in these fractions, far above HiGHS's tolerance of 1e-6 on a gap."""
+
+_SLACK = 1e-7
+_ROUNDS = 40
+
+
+Bound = tuple["Amount | Fraction | None", bool]
+"""What a tier's step returns: the proven bound (None: none), and whether the value meets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of one tier: no plan with the same earlier tiers is below ``bound`` (turned: less is better)."""
+
+    bound: Amount | Fraction | None
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """The best assignment found, its score, and what is proven of each tier."""
+
+    assignment: Assignment
+    score: Score
+    proofs: tuple[Proof, ...]
+
+
+class Driver:
+    """Runs through the tiers of one problem."""
+
+    def __init__(self, problem: Problem, start: Assignment, limits: Limits) -> None:
+        self.problem = problem
+        self.limits = limits
+        self.formulation = Formulation(problem)
+        self.program = self.formulation.program
+        self.best = start
+        self.score = score_of(problem, start)
+        self.rules = rules_of(problem)
+        self.proofs: list[Proof] = []
+        self.certain = self.formulation.complete
+        self.curves: list[tuple[int, Terms, float, float]] = []
+        self._tangents: set[tuple[int, float]] = set()
+
+    def run(self) -> Optimum:
+        """Optimise every tier in order."""
+        for number, rule in enumerate(self.rules):
+            bound, met = _STEPS[rule.name](self, number, rule)
+            self.certain = self.certain and met
+            self.proofs.append(Proof(bound if self.formulation.complete else None, self.certain))
+        return Optimum(self.best, self.score, tuple(self.proofs))
+
+    def start(self) -> list[float] | None:
+        """Return the best assignment as a point of the program."""
+        values = self.formulation.encode(self.best)
+        if values is not None:
+            for curve, load, constant, weight in self.curves:
+                total = constant + sum(values[column] * part for column, part in load.items())
+                values[curve] = weight * total * total
+        return values
+
+    def look(self, answer: Answer) -> list[float] | None:
+        """Take an answer's assignment if it is better; return its values."""
+        if answer.values is None:
+            return None
+        found = expand(self.formulation, answer.values)
+        score = score_of(self.problem, found)
+        if score < self.score and not faults(self.problem, found):
+            self.best, self.score = found, score
+        return answer.values
+
+    def minimize(self, terms: Terms) -> Answer:
+        """Minimise an expression, and look at what was found."""
+        answer = self.program.minimize(terms, self.limits, self.start())
+        self.look(answer)
+        return answer
+
+    def value(self, number: int) -> int:
+        """Return the turned value of a tier that is one number."""
+        amount = self.score[number]
+        return amount if isinstance(amount, int) else amount[0]
+
+    def whole(self, terms: Terms, value: Callable[[], int], least: int | None = None) -> tuple[int | None, bool]:
+        """Minimise whole numbers and hold the value found; return the bound (None: none) and whether it is met.
+
+        ``least`` is a bound known beforehand: where the best assignment meets it, nothing is solved.
+        """
+        scale = math.gcd(*(abs(round(part)) for part in terms.values())) or 1
+        scaled = {column: part / scale for column, part in terms.items()}
+        bound = least
+        if terms and (least is None or value() > least):
+            answer = self.minimize(scaled)
+            if math.isfinite(answer.bound):
+                bound = math.ceil(answer.bound - 1e-6) * scale
+        elif not terms:
+            bound = value()
+        if terms:
+            self.program.row(scaled, upper=value() / scale + 0.01)
+        if bound is None:
+            return None, False
+        return min(bound, value()), bound >= value()
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def placed(self, number: int, rule: TierRule) -> Bound:
+        """Place the most workers, priority by priority from the highest."""
+        kinds = self.problem.kinds
+        supply = self.formulation.supply
+        priorities = sorted({kinds[job.kind].priority for job in self.problem.jobs}, reverse=True)
+        total = sum(supply.values())
+        if len(priorities) > 1 and sum(-part for part in self._tuple(number)) < total:
+            everybody: Terms = {}
+            for terms in self.formulation.placed.values():
+                add(everybody, terms, -1.0)
+            self.minimize(everybody)
+        bounds: list[int | None] = []
+        met = True
+        for level, priority in enumerate(priorities):
+            mine = [kind.number for kind in kinds if kind.priority == priority]
+            terms = {}
+            for kind in mine:
+                add(terms, self.formulation.placed[kind], -1.0)
+            most = sum(supply[kind] for kind in mine)
+            bound, level_met = self.whole(terms, lambda level=level: self._tuple(number)[level], -most)
+            bounds.append(bound)
+            met = met and level_met
+        if None in bounds:
+            return None, False
+        return tuple(bound for bound in bounds if bound is not None) or turned((0,), rule.sense), met
+
+    def _tuple(self, number: int) -> tuple[int, ...]:
+        amount = self.score[number]
+        return amount if isinstance(amount, tuple) else (amount,)
+
+    def moves(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - one signature for every tier
+        """Move the fewest workers."""
+        return self.whole(self.formulation.moves, lambda: self.value(number), 0)
+
+    def granted(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Grant the most devices to elastic workers."""
+        elastic = {kind.number for kind in self.problem.kinds if kind.elastic}
+        terms = {draw.column: -float(draw.size) for draw in self.formulation.draws if draw.kind in elastic}
+        most = sum(self.formulation.supply[kind] * self.problem.kinds[kind].most for kind in elastic)
+        return self.whole(terms, lambda: self.value(number), -most)
+
+    def grant_vector(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Make the smallest grants as large as possible: the most workers above 0, then above 1, and so on."""
+        elastic = {kind.number for kind in self.problem.kinds if kind.elastic}
+        draws = [draw for draw in self.formulation.draws if draw.kind in elastic]
+        met = True
+        for size in range(max((draw.size for draw in draws), default=0)):
+            terms = {draw.column: -1.0 for draw in draws if draw.size > size}
+            most = sum(self.formulation.supply[kind] for kind in elastic if self.problem.kinds[kind].most > size)
+
+            def above(size: int = size) -> int:
+                return -sum(-grant > size for grant in self._tuple(number))
+
+            met = self.whole(terms, above, -most)[1] and met
+        return (self.score[number] if met else None), met
+
+    def hosts_used(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Use the fewest hosts."""
+        terms = dict.fromkeys(self.formulation.host_used.values(), 1.0)
+        return self.whole(terms, lambda: self.value(number), min(1, self.value(number)))
+
+    def devices_used(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Use the fewest devices."""
+        return self.whole(self.formulation.used, lambda: self.value(number), min(1, self.value(number)))
+
+    def peak_load(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Lower the cap on every device's load, step by step of 5 %, until nothing fits any more."""
+        floor = max((block.idle_steps for block in self.formulation.blocks), default=0)
+        if self.value(number) <= floor:
+            return self.value(number), True
+        everybody: Terms = {}
+        for block in self.formulation.blocks:
+            add(everybody, block.load)
+        # the mean load bounds the peak, and so does the largest share that has to go somewhere
+        answer = self.minimize(everybody)
+        size = sum(len(block.group.devices) for block in self.formulation.blocks)
+        constant = sum(block.load_constant for block in self.formulation.blocks)
+        if math.isfinite(answer.bound):
+            floor = max(floor, math.ceil((answer.bound + constant) / size * PEAK_STEPS - 1e-6))
+        met = True
+        while self.value(number) > floor:
+            before = self.value(number)
+            trial = (floor + before) // 2
+            self._cap(trial)
+            answer = self.program.minimize({}, self.limits)
+            self.look(answer)
+            if answer.infeasible:
+                floor = trial + 1
+            elif self.value(number) == before:
+                met = False
+                break
+        self._cap(self.value(number))
+        return floor, met and floor >= self.value(number)
+
+    def _cap(self, steps: int) -> None:
+        for block in self.formulation.blocks:
+            block.cap(steps)
+
+    def link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Join the devices of multi-device workers as well as can be."""
+        draws = self.formulation.draws
+        terms = {draw.column: -float(draw.score) for draw in draws if draw.score}
+        best: dict[int, int] = {}
+        for draw in draws:
+            best[draw.kind] = max(best.get(draw.kind, 0), draw.score)
+        most = sum(self.formulation.supply[kind] * score for kind, score in best.items())
+        return self.whole(terms, lambda: self.value(number), -most)
+
+    def device_size(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Give the largest devices to workers that name no memory."""
+        terms: Terms = {}
+        for kind in self.problem.kinds:
+            if kind.names_memory:
+                continue
+            for block in self.formulation.blocks:
+                size = self.problem.size[block.group.devices[0]]
+                add(terms, block.parts.get(kind.number, {}), -float(size))
+        return self.whole(terms, lambda: self.value(number))
+
+    def used_memory_total(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Use the smallest devices."""
+        terms: Terms = {}
+        for block in self.formulation.blocks:
+            add(terms, block.used, float(self.problem.size[block.group.devices[0]]))
+        return self.whole(terms, lambda: self.value(number))
+
+    def free_link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Leave the best-linked devices free."""
+        # devices that nobody here may have are free whatever the plan
+        terms, fixed = self.formulation.add_free_pairs()
+        bound, met = self.whole({column: -part for column, part in terms.items()}, lambda: self.value(number) + fixed)
+        return (None if bound is None else bound - fixed), met
+
+    # ----------------------------------------------------------------------------------------------------------------
+
+    def sum_sq_load(self, number: int, rule: TierRule) -> Bound:
+        """Level the load of the devices."""
+        terms: Terms = {}
+        constant = Fraction(0)
+        for block in self.formulation.blocks:
+            add(terms, block.square, SQUARES)
+            constant += Fraction(block.square_constant)
+            self.curves += [(curve, load, fixed, 1.0) for curve, load, fixed in block.curves]
+        return self._squares(number, rule, terms, constant)
+
+    def numa_sum_sq(self, number: int, rule: TierRule) -> Bound:
+        """Level the mean load of the NUMA nodes."""
+        return self._domains(number, rule, self.problem.numa_of)
+
+    def host_sum_sq(self, number: int, rule: TierRule) -> Bound:
+        """Level the mean load of the hosts."""
+        if len({*zip(self.problem.host_of, self.problem.numa_of, strict=True)}) == len(set(self.problem.host_of)):
+            return self.value(number), True  # one node per host: the tier before has just settled it
+        return self._domains(number, rule, self.problem.host_of)
+
+    def _domains(self, number: int, rule: TierRule, domain_of: list[int]) -> Bound:
+        loads: dict[int, Terms] = {}
+        constants: dict[int, float] = {}
+        sizes: dict[int, int] = {}
+        for block in self.formulation.blocks:
+            domain = domain_of[block.group.devices[0]]
+            add(loads.setdefault(domain, {}), block.load)
+            constants[domain] = constants.get(domain, 0.0) + block.load_constant
+            sizes[domain] = sizes.get(domain, 0) + len(block.group.devices)
+        terms: Terms = {}
+        for domain, load in sorted(loads.items()):
+            curve = self.program.column(whole=False)
+            mean = {column: part / sizes[domain] for column, part in load.items()}
+            self.curves.append((curve, mean, constants[domain] / sizes[domain], 1.0))
+            terms[curve] = SQUARES
+        return self._squares(number, rule, terms, Fraction(0))
+
+    def _squares(
+        self, number: int, rule: TierRule, terms: Terms, constant: Fraction
+    ) -> Bound:
+        below = rule.denominator(self.problem)
+        mine = [curve for curve in self.curves if curve[0] in terms]
+        point = self.start()
+        bound, met = -math.inf, False
+        for _ in range(_ROUNDS):
+            if point is not None:
+                self._tangent(mine, point)
+            answer = self.program.minimize(terms, self.limits, self.start())
+            point = self.look(answer)
+            bound = max(bound, answer.bound / SQUARES + float(constant))
+            met = self.value(number) / below <= bound + _SLACK
+            if met or point is None or not self._tangent(mine, point):
+                break
+        worth = self.value(number) / below - float(constant)
+        self.program.row({column: part / SQUARES for column, part in terms.items()}, upper=worth + _SLACK)
+        exact = Fraction(self.value(number))
+        if met:
+            return exact, True
+        return (Fraction(bound) * below if math.isfinite(bound) else None), False
+
+    def _tangent(self, curves: list[tuple[int, Terms, float, float]], point: list[float]) -> bool:
+        """Add the tangents at a point to the curves; False where all were there."""
+        new = False
+        for curve, load, constant, _ in curves:
+            at = constant + sum(point[column] * part for column, part in load.items())
+            if (curve, round(at, 9)) in self._tangents:
+                continue
+            self._tangents.add((curve, round(at, 9)))
+            new = True
+            # x^2 >= 2 a x - a^2, where x is the load
+            row: Terms = {curve: 1.0}
+            add(row, load, -2.0 * at)
+            self.program.row(row, lower=2.0 * at * constant - at * at)
+        return new
+
+
+_STEPS: dict[str, Callable[[Driver, int, TierRule], Bound]] = {
+    "placed": Driver.placed,
+    "moves": Driver.moves,
+    "granted": Driver.granted,
+    "grant_vector": Driver.grant_vector,
+    "hosts_used": Driver.hosts_used,
+    "devices_used": Driver.devices_used,
+    "peak_load": Driver.peak_load,
+    "link_score": Driver.link_score,
+    "device_size": Driver.device_size,
+    "used_memory_total": Driver.used_memory_total,
+    "free_link_score": Driver.free_link_score,
+    "sum_sq_load": Driver.sum_sq_load,
+    "numa_sum_sq": Driver.numa_sum_sq,
+    "host_sum_sq": Driver.host_sum_sq,
+}
+"""How each tier is optimised; a new tier is one method and one line here."""

@@ -139,6 +139,12 @@ def validate(
     return broken_rules(outcome) + _reported(outcome, solution)
 
 
+def values_of(case: Case, solution: Solution) -> dict[str, Value]:
+    """Return the exact values of a valid solution's placements."""
+    outcome = Outcome(case, _placements(case, solution)[1])
+    return {name: TIERS[name][1](outcome) for name in tier_names(case)}
+
+
 def _placements(case: Case, solution: Solution) -> tuple[list[str], Choice]:
     at = {device.uuid: device.at for device in case.devices}
     placements = {placement.worker: placement for placement in solution.placements}

@@ -338,7 +338,8 @@ class Recipe:
 
     def _policy(self, inventory: Inventory) -> Policy:
         headroom = Fraction(0) if self.size.round_numbers else self.source.among((Fraction(0), Fraction(1, 20)))
-        names = ("GPU-000", "index:1", "name:*T4*", "MIG-000-0")
+        gpu = self.source.among([gpu for host in inventory.hosts for gpu in host.gpus])
+        names = [gpu.uuid, f"index:{gpu.index}", f"name:*{gpu.name[-4:]}", *(m.uuid for m in gpu.mig or ())]
         gpus = sum(len(host.gpus) for host in inventory.hosts)
         return Policy(
             name="drawn",

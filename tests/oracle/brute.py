@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -187,7 +188,7 @@ def _told_wrong(job: Job, placement: Placement, devices: list[Device]) -> Iterat
     """What a placement says of itself that is not so."""
     previous = job.previous is not None and {device.at for device in devices} == job.previous
     truths = {
-        "devices are in PCI order": [d.gpu.pci_bus_id for d in devices] == sorted(d.gpu.pci_bus_id for d in devices),
+        "devices are in PCI order": _pci(devices) == sorted(_pci(devices)),
         "indices are the GPUs'": [ref.index for ref in placement.devices] == [d.gpu.index for d in devices],
         f"service is {placement.service}": placement.service == job.role,
         f"exclusive is {placement.exclusive}": placement.exclusive == job.exclusive,
@@ -197,6 +198,10 @@ def _told_wrong(job: Job, placement: Placement, devices: list[Device]) -> Iterat
         != job.has_previous,
     }
     yield from (f"untrue: {claim}" for claim, holds in truths.items() if not holds)
+
+
+def _pci(devices: list[Device]) -> list[list[int]]:
+    return [[int(part, 16) for part in re.split("[:.]", device.gpu.pci_bus_id)] for device in devices]
 
 
 def _reported(outcome: Outcome, solution: Solution) -> list[str]:

@@ -192,7 +192,7 @@ class Recipe:
             uuid=f"GPU-{host}{index:02d}",
             index=index,
             name=name,
-            pci_bus_id=f"00000000:{16 * (index + 1):02X}:00.0",
+            pci_bus_id=f"00000000:{8 * (index + 1):02X}:00.0",
             memory_total_mib=None if troubled and self.once_in(12) else total,
             memory_reserved_mib=0 if self.size.round_numbers else self.source.among((0, 480, 480, None)),
             memory_used_mib=None if troubled and self.once_in(6) else known + extra,

@@ -60,7 +60,7 @@ def _message(instance: Instance, wrong: list[str], solution: Solution, best: dic
         [
             *wrong,
             f"got      {got}",
-            f"expected {({name: float(v) if not isinstance(v, (int, tuple)) else v for name, v in best.items()})}",
+            f"expected { ({name: float(v) if not isinstance(v, (int, tuple)) else v for name, v in best.items()}) }",
             f"placed   {held}",
             instance.text(),
         ]

@@ -26,3 +26,15 @@ format: $(VENV)/.dev
 
 test: lint
 	$(BIN)/pytest -n 2 -q -m 'not long'
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/startup.py
+
+# The main job on a shipped machine: look, plan, see the change, apply it to a copy, check, and go back.
+DEMO := build/demo
+demo: $(BIN)/gpualloc
+	@rm -rf $(DEMO) && mkdir -p build && cp -r examples/airflow $(DEMO)
+	@cd $(DEMO) && GPUALLOC=$(abspath $(BIN))/gpualloc sh $(abspath examples/demo.sh)
+
+clean:
+	rm -rf $(VENV) build dist

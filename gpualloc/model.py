@@ -5,7 +5,7 @@ Memory is in MiB unless a name says otherwise. ``None`` means unknown (or "not a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -238,7 +238,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to choose. ``roles`` maps globs on service names to asks, in the file's order; ``sha256`` covers its text."""
+    """How to choose. ``roles`` maps globs on service names to asks, in the file's order.
+
+    ``sha256`` covers what the policy says, not how its files are written. ``places`` says where each value stands, by
+    its path: ``limit``, ``exclude.gpus[0]``, ``roles["trainer*"]``.
+    """
 
     name: str
     description: str
@@ -253,6 +257,7 @@ class Policy:
     ignore: tuple[str, ...]
     roles: tuple[tuple[str, Ask], ...]
     sha256: str
+    places: tuple[tuple[str, Place], ...] = field(default=(), compare=False, repr=False)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""What the user prefers: the policies, and the rules that a policy turns on and off."""
+"""How to choose: policies, the keys that workers ask with, and what is written into a worker's environment."""

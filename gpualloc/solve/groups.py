@@ -32,7 +32,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What one device holds: pairs of kind and how many, by kind; ``load`` in the device's units, foreign part included."""
+    """What one device holds: pairs of kind and how many, by kind.
+
+    ``load`` in the device's units, foreign part included.
+    """
 
     counts: tuple[tuple[int, int], ...]
     exclusive: bool
@@ -48,18 +51,21 @@ def links_matter(problem: Problem) -> bool:
     return problem.topology and (several or not problem.spread)
 
 
-def make_groups(problem: Problem) -> list[Group]:
-    """Return the groups of all eligible devices, in the order of their first device."""
+def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
+    """Return the groups of all eligible devices, in the order of their first device.
+
+    Unless ``together``, a device that a sharing worker of several devices may have is a group of its own: which of its
+    parts meet on one device matters to counts.
+    """
     homes = set()
     if problem.stability != "ignore":
         homes = {d for job in problem.jobs for d in job.home or ()}
-    # a sharing worker on several devices needs to know which: two of its parts may not meet on one device
     spanning = {
         d
         for kind in problem.kinds
         if kind.most > 1 and not kind.exclusive
         for d in kind.weight
-        if problem.devices[d].mig is None
+        if problem.devices[d].mig is None and not together
     }
     linked = links_matter(problem)
     kinds_of: dict[int, list[int]] = {}
@@ -84,7 +90,9 @@ def make_groups(problem: Problem) -> list[Group]:
             else:
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
-        groups += [Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)]
+        groups += [
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)
+        ]
     return groups
 
 
@@ -102,17 +110,14 @@ class TooManyPatternsError(Exception):
 
 
 def patterns_of(problem: Problem, group: Group, supply: dict[int, int], most: int) -> list[Pattern]:
-    """Return every non-empty pattern of a group, exclusive ones first; ``supply`` is how many workers of a kind there are.
+    """Return every non-empty pattern of a group, exclusive ones first.
 
+    ``supply`` is how many workers of a kind there are.
     Raises :class:`TooManyPatternsError` beyond ``most``.
     """
     d = group.devices[0]
     kinds = [problem.kinds[number] for number in group.kinds]
-    found = [
-        _pattern(problem, d, ((kind.number, 1),))
-        for kind in kinds
-        if kind.exclusive and supply[kind.number] > 0
-    ]
+    found = [_pattern(problem, d, ((kind.number, 1),)) for kind in kinds if kind.exclusive and supply[kind.number] > 0]
     sharing = [kind for kind in kinds if not kind.exclusive and supply[kind.number] > 0]
     # heavy first: the tree stays narrow
     sharing.sort(key=lambda kind: (-kind.weight[d], kind.number))
@@ -133,7 +138,7 @@ def _pattern(problem: Problem, d: int, counts: tuple[tuple[int, int], ...]) -> P
     return Pattern(counts, exclusive, load, peak_steps(load, problem.full[d]))
 
 
-def _fill(  # noqa: PLR0913 - the state of one recursion
+def _fill(
     problem: Problem,
     d: int,
     kinds: list[Kind],
@@ -163,7 +168,8 @@ def _fill(  # noqa: PLR0913 - the state of one recursion
 def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> list[tuple[tuple[int, int], ...]]:
     """Return every way to draw one worker's devices from the groups of one host: pairs of group number and how many.
 
-    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond ``most``.
+    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond
+    ``most``.
     """
     mine = [group for group in groups if kind.number in group.kinds]
     found: list[tuple[tuple[int, int], ...]] = []
@@ -187,7 +193,7 @@ def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> l
     return sorted(found)
 
 
-def _close(  # noqa: PLR0913 - one question with its whole context
+def _close(
     problem: Problem, kind: Kind, groups: list[Group], chosen: list[tuple[int, int]], group: Group, count: int
 ) -> bool:
     if kind.rank == NOT_LINKED:
@@ -227,8 +233,14 @@ def identical_hosts(problem: Problem, groups: list[Group]) -> list[list[int]]:
             )
             for group in members
         )
-        numa = tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host]) if problem.spread else ()
-        pairs = tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        numa = (
+            tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host])
+            if problem.spread
+            else ()
+        )
+        pairs = (
+            tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        )
         key = (shape, numa, pairs, problem.room[host], len(problem.host_devices[host]))
         signatures.setdefault(key, []).append(host)
     return [hosts for hosts in signatures.values() if len(hosts) > 1]

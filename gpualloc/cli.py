@@ -1,0 +1,394 @@
+"""The command line: parse, call, render, exit. What it prints is computed elsewhere.
+
+Exit codes: 0 done; 1 a check found something wrong; 2 could not run; 3 the demand does not fit. Modules are imported by
+the commands that need them, so that ``--help`` and completion answer at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gpualloc import __version__
+from gpualloc.errors import Diagnostic, GpuallocError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gpualloc.planning import Options, Planned
+    from gpualloc.render.screen import Screen
+
+    _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+DONE, FOUND, CANNOT, NO_FIT = 0, 1, 2, 3
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's text may hold what the terminal cannot show
+    try:
+        code = cli.main(standalone_mode=False)
+    except GpuallocError as error:
+        _tell(error.diagnostics)
+        code = CANNOT
+    except click.ClickException as error:
+        error.show()
+        code = CANNOT
+    except click.Abort:
+        click.echo("aborted", err=True)
+        code = CANNOT
+    except BrokenPipeError:
+        # the reader of a pipe has gone: nobody is left to tell, and flushing at exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = CANNOT
+    sys.exit(code if isinstance(code, int) else DONE)
+
+
+def _screen(stream: Any) -> Screen:
+    from gpualloc.render.screen import Screen  # noqa: PLC0415
+
+    return Screen.of(stream, os.environ)
+
+
+def _tell(diagnostics: Iterable[Diagnostic]) -> None:
+    from gpualloc.render.diagnostics import diagnostics_text  # noqa: PLC0415
+
+    click.echo(diagnostics_text(diagnostics, _screen(sys.stderr)), nl=False, err=True)
+
+
+def _cwd() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise GpuallocError(
+            Diagnostic("no-folder", "the current folder is gone", hint="cd to one that exists")
+        ) from None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Options
+
+
+def _stack(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Command]:
+    def wrap(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return wrap
+
+
+_project_options = _stack(
+    click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Compose file; may be repeated."),
+    click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Profile to enable; may be repeated."),
+    click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Instead of the project's .env."),
+    click.option("--project-directory", metavar="DIR", help="Where the project is, if not beside its first file."),
+    click.option("-p", "--project-name", metavar="NAME", help="Project name, as for docker compose."),
+)
+_inventory_options = _stack(
+    click.option(
+        "--inventory",
+        multiple=True,
+        metavar="SOURCE",
+        help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+    ),
+    click.option("--topo", metavar="FILE", help="What `nvidia-smi topo -m` printed, beside its -q -x output."),
+)
+_policy_option = click.option(
+    "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
+)
+_override_option = click.option(
+    "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
+)
+_what_if_options = _stack(
+    click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
+    click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
+    click.option(
+        "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
+    ),
+)
+
+
+def _options(params: dict[str, Any]) -> Options:
+    from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
+    from gpualloc.planning import Options, solve_options  # noqa: PLC0415
+
+    return Options(
+        project=ProjectOptions(
+            files=params["files"],
+            profiles=params["profiles"],
+            env_files=params["env_files"],
+            project_directory=params["project_directory"],
+            project_name=params["project_name"],
+        ),
+        inventory=params.get("inventory", ()),
+        topo=params.get("topo"),
+        policy=params.get("policy"),
+        override=params.get("override"),
+        solve=solve_options(
+            time_limit_s=params.get("time_limit"),
+            replan=params.get("replan", False),
+            without=params.get("without", ()),
+        ),
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Commands
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="gpualloc")
+def cli() -> None:
+    """Decide which GPUs each worker of a Docker Compose project gets, and write that into the compose file.
+
+    \b
+    gpualloc plan       what would be written, and why
+    gpualloc apply      write it
+    gpualloc check      does the file still fit these GPUs?
+    gpualloc reset      the file as it was before
+
+    Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
+    """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
+
+
+@cli.command()
+@_inventory_options
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
+@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.")
+def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
+    """Show the host's GPUs, what holds them, and how they are linked.
+
+    --format json is a snapshot: other commands read it with --inventory FILE.
+    """
+    from gpualloc.inventory import load, shipped  # noqa: PLC0415
+
+    if list_:
+        click.echo("\n".join(f"sim:{name}" for name in shipped()))
+        return DONE
+    reading = load(inventory, Path(topo) if topo else None)
+    _tell(reading.warnings)
+    if form == "json" or output:
+        from gpualloc.inventory.snapshot import dump  # noqa: PLC0415
+        from gpualloc.planning import write_file  # noqa: PLC0415
+
+        text = dump(reading.inventory)
+        if output:
+            write_file(Path(output), text)
+        else:
+            click.echo(text, nl=False)
+        return DONE
+    from gpualloc.render.inventory import inventory_text  # noqa: PLC0415
+
+    click.echo(inventory_text(reading.inventory, _screen(sys.stdout)), nl=False)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_what_if_options
+@click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
+def plan(form: str, output: str | None, *, diff: bool, **params: Any) -> int:
+    """Show which GPUs each worker would get. Writes nothing into the compose file."""
+    from gpualloc.planning import make_plan, write_file  # noqa: PLC0415
+    from gpualloc.render import plan_json  # noqa: PLC0415
+
+    planned = make_plan(_options(params), os.environ, _cwd())
+    _tell(planned.warnings)
+    if output:
+        write_file(Path(output), plan_json.dump(planned.plan))
+    if form == "json":
+        click.echo(plan_json.dump(planned.plan), nl=False)
+    elif diff:
+        click.echo(_diff(planned), nl=False)
+    else:
+        click.echo(_table(planned), nl=False)
+    return _exit(planned)
+
+
+def _exit(planned: Planned) -> int:
+    return DONE if planned.plan.complete else NO_FIT
+
+
+def _table(planned: Planned) -> str:
+    from gpualloc.render.table import plan_table  # noqa: PLC0415
+
+    return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+
+
+def _diff(planned: Planned) -> str:
+    from gpualloc.render.diff import unified_diff  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+    return "".join(unified_diff(t.before, t.after, t.shown, t.shown, screen) for t in planned.changes)
+
+
+@cli.command()
+@click.argument("saved", metavar="[PLAN]", required=False)
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_what_if_options
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option("--diff", is_flag=True, help="Show what changes in the compose file, too.")
+@click.option("--partial", is_flag=True, help="Where not all fit: write what does, and park the rest at no replicas.")
+def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, partial: bool, **params: Any) -> int:
+    """Write each worker's GPUs into the compose file.
+
+    PLAN is one saved by `gpualloc plan -o FILE`; it is refused if anything it rests on has changed since.
+    """
+    from gpualloc.planning import make_plan, read_saved, write_plan  # noqa: PLC0415
+
+    options = _options(params)
+    planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
+    _tell(planned.warnings)
+    click.echo(_table(planned), nl=False)
+    if diff:
+        click.echo(_diff(planned), nl=False)
+    if not planned.plan.complete and not partial:
+        click.echo("nothing was written: not every worker fits (--partial writes those that do)", err=True)
+        return NO_FIT
+    if not planned.plan.changed and output is None:
+        click.echo("nothing to write: the file says so already", err=True)
+        return _exit(planned)
+    _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
+    for name in write_plan(planned, Path(output) if output else None):
+        click.echo(f"wrote {name}", err=True)
+    return _exit(planned)
+
+
+def _ask(question: str, *, yes: bool) -> None:
+    """Ask before writing. Raises GpuallocError without a terminal, and where the answer is no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        hint = "add -y to write without being asked"
+        raise GpuallocError(
+            Diagnostic("not-confirmed", "there is no terminal to ask on, so nothing was written", hint=hint)
+        )
+    if not click.confirm(question, err=True):
+        raise GpuallocError(Diagnostic("not-confirmed", "nothing was written"))
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
+def check(form: str, **params: Any) -> int:
+    """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
+    from gpualloc.checking import check as run  # noqa: PLC0415
+    from gpualloc.render import diagnostics  # noqa: PLC0415
+
+    warnings, findings = run(_options(params), os.environ, _cwd())
+    _tell(warnings)
+    if form == "json":
+        click.echo(diagnostics.findings_json(findings), nl=False)
+    elif form == "github":
+        click.echo(diagnostics.findings_github(findings), nl=False)
+    else:
+        click.echo(diagnostics.findings_text(findings, _screen(sys.stdout)), nl=False)
+    return FOUND if any(f.severity != "note" for f in findings) else DONE
+
+
+@cli.command()
+@_project_options
+@_override_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+def reset(output: str | None, *, yes: bool, **params: Any) -> int:
+    """Put the compose file back as it was before gpualloc, byte for byte."""
+    from gpualloc.planning import plan_reset, write_reset  # noqa: PLC0415
+    from gpualloc.render.diff import unified_diff  # noqa: PLC0415
+
+    targets = plan_reset(_options(params), os.environ, _cwd())
+    if not targets:
+        click.echo("nothing to reset: gpualloc has written nothing here", err=True)
+        return DONE
+    for target in targets:
+        click.echo(unified_diff(target.before, target.after, target.shown, target.shown, _screen(sys.stdout)), nl=False)
+    _ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
+    for name in write_reset(targets, Path(output) if output else None):
+        click.echo(f"wrote {name}", err=True)
+    return DONE
+
+
+@cli.group()
+def policy() -> None:
+    """List, show and check policies."""
+
+
+_directory_option = click.option("--project-directory", metavar="DIR", help="The folder of the compose file.")
+
+
+def _compose_dir(project_directory: str | None) -> Path:
+    return _cwd() / project_directory if project_directory else _cwd()
+
+
+@policy.command("list")
+@_directory_option
+def policy_list(project_directory: str | None) -> int:
+    """Name the policies that --policy NAME can mean here."""
+    from gpualloc.policy.lookup import find_policies  # noqa: PLC0415
+    from gpualloc.render.policies import policies_text  # noqa: PLC0415
+
+    found = find_policies(_cwd(), _compose_dir(project_directory))
+    _tell(p.problem for p in found if p.problem)
+    click.echo(policies_text(found, _screen(sys.stdout)), nl=False)
+    return DONE
+
+
+@policy.command("show")
+@click.argument("name", required=False)
+@_directory_option
+def policy_show(name: str | None, project_directory: str | None) -> int:
+    """Show a policy as it takes effect, with what it extends."""
+    from gpualloc.policy.load import load  # noqa: PLC0415
+    from gpualloc.policy.show import show  # noqa: PLC0415
+
+    wanted = load(name or os.environ.get("GPUALLOC_POLICY"), cwd=_cwd(), compose_dir=_compose_dir(project_directory))
+    click.echo(show(wanted), nl=False)
+    return DONE
+
+
+@policy.command("check")
+@click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
+@_directory_option
+def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
+    """Tell what is wrong with policies.
+
+    Exits with 2 if one cannot be used, with 1 if one says something to no effect.
+    """
+    from gpualloc.policy.review import check as review  # noqa: PLC0415
+
+    code = DONE
+    for name in names or (os.environ.get("GPUALLOC_POLICY") or "base",):
+        loaded, diagnostics = review(name, cwd=_cwd(), compose_dir=_compose_dir(project_directory))
+        _tell(diagnostics)
+        if loaded is None:
+            code = CANNOT
+        elif diagnostics:
+            code = max(code, FOUND)
+        else:
+            click.echo(f"{name}: fine")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""From a plan to edits: each way of asking is answered in its own way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpualloc.compose.data import Tagged
+from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
+from gpualloc.compose.patch import Edit
+from gpualloc.errors import fail
+from gpualloc.policy.environment import environment, written_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from gpualloc.compose.project import Service
+    from gpualloc.compose.reader import Demand, Observer, Role
+    from gpualloc.model import Host, Inventory, Placement, Policy, Solution
+
+MIG_PREFIX = "MIG-"
+
+
+def edits(
+    demand: Demand, solution: Solution, policy: Policy, inventory: Inventory, *, whole: bool = False
+) -> list[Edit]:
+    """Return the edits that give every placed worker its devices, in the order of the demand.
+
+    ``whole``: every list is written whole, under ``!override``, as a file that is laid over the project's must do; and
+    what the project's files say already is said again. Workers that were not placed get no edit here; see ``parked``.
+
+    Raises GpuallocError (``replicas-split``) for a role
+    with several workers, which would have to become several services.
+    """
+    hosts = {host.name: host for host in inventory.hosts}
+    placements = {p.worker: p for p in solution.placements}
+    result: list[Edit] = []
+    for role in demand.roles:
+        if len(role.request.workers) > 1:
+            raise _several(role)
+        for worker in role.request.workers:
+            placement = placements.get(worker.name)
+            if placement is not None:
+                result += _worker(role, placement, policy, hosts[placement.host], whole=whole)
+    for observer in demand.observers:
+        result += _observer(observer, whole=whole)
+    return result
+
+
+def parked(demand: Demand, solution: Solution) -> list[Edit]:
+    """Return the edits that keep unplaced workers from starting: no replicas, until a later plan finds room."""
+    unplaced = {u.worker for u in solution.unplaced}
+    result: list[Edit] = []
+    for role in demand.roles:
+        if any(worker.name in unplaced for worker in role.request.workers):
+            name = role.service.name
+            result.append(Edit(name, ("deploy", "replicas"), 0))
+            if role.service.data.get("scale") is not None:
+                result.append(Edit(name, ("scale",), 0))
+    return result
+
+
+def _several(role: Role) -> Exception:
+    count = len(role.request.workers)
+    name = role.service.name
+    scaled = role.service.node("scale") is not None
+    where = role.service.place(*(("scale",) if scaled else ("deploy", "replicas")))
+    hint = f"replicas share one device list: write {name}-1 … {name}-{count} as services of their own"
+    return fail(
+        "replicas-split", f"{name} has {count} replicas, which this version cannot give different GPUs", where, hint
+    )
+
+
+def _worker(role: Role, placement: Placement, policy: Policy, host: Host, *, whole: bool) -> Iterator[Edit]:
+    service = role.service
+    ids = list(written_ids(policy, placement))
+    if host.platform != "wsl2":  # there Docker offers all GPUs or none, and the requests stay as they are
+        yield from _requests(service, role.forms, ids, whole=whole)
+    variables: dict[str, str] = {}
+    visible = visible_devices(service, placement, policy)
+    if visible is not None:
+        variables |= {"CUDA_VISIBLE_DEVICES": visible, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    variables |= environment(policy, placement, host)
+    present = service.data.get("environment") or {}
+    for name, value in variables.items():
+        if whole or present.get(name) != value:
+            yield Edit(service.name, ("environment", name), value.replace("$", "$$"))
+
+
+def visible_devices(service: Service, placement: Placement, policy: Policy) -> str | None:
+    """Return what CUDA_VISIBLE_DEVICES must be in a worker's container, or None to leave it out.
+
+    CUDA numbers the devices of a container from 0, in PCI order under CUDA_DEVICE_ORDER=PCI_BUS_ID, whatever their
+    index on the host. Where the container sees more than it was given, and for MIG instances, only UUIDs are right.
+    """
+    by_uuid = (
+        policy.write.cuda_visible_devices == "uuid"
+        or bool(service.data.get("privileged"))
+        or any(d.uuid.startswith(MIG_PREFIX) for d in placement.devices)
+    )
+    value = ",".join(d.uuid if by_uuid else str(n) for n, d in enumerate(placement.devices))
+    if policy.write.cuda_visible_devices != "none":
+        return value
+    present = (service.data.get("environment") or {}).get("CUDA_VISIBLE_DEVICES")
+    return None if present is None or present == value else value
+
+
+def _requests(service: Service, forms: tuple[Form, ...], ids: list[str], *, whole: bool) -> Iterator[Edit]:
+    by_kind: dict[str, list[Form]] = {}
+    for form in forms:
+        by_kind.setdefault(form.kind, []).append(form)
+    if not by_kind:
+        entry = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
+        yield _new_request(service, entry, whole=whole)
+    for kind in ("devices", "gpus"):
+        if kind in by_kind:
+            yield from _device_list(service, by_kind[kind], ids, whole=whole)
+    if "cdi" in by_kind:
+        yield from _cdi(service, by_kind["cdi"], ids, whole=whole)
+    variable = (service.data.get("environment") or {}).get("NVIDIA_VISIBLE_DEVICES")
+    if "runtime" in by_kind or (by_kind and variable not in {None, "", "void", "none"}):
+        value = ",".join(ids)
+        if whole or variable is None or set(variable.split(",")) != set(ids):
+            yield Edit(service.name, ("environment", "NVIDIA_VISIBLE_DEVICES"), value)
+
+
+def _new_request(service: Service, entry: dict[str, Any], *, whole: bool) -> Edit:
+    existing = None if whole else service.node(*DEVICES)
+    if existing is not None:
+        where = service.place(*DEVICES)
+        hint = "add capabilities: [gpu] with count: 1 to that list by hand, then run this again"
+        raise fail("cannot-edit", f"{service.name} already lists devices, none of them a GPU", where, hint)
+    return Edit(service.name, DEVICES, [entry])
+
+
+def _device_list(service: Service, forms: list[Form], ids: list[str], *, whole: bool) -> Iterator[Edit]:
+    """Answer device requests; several in one list get as many devices as each asked for, in order."""
+    shares: list[tuple[Form, list[str]]] = []
+    start = 0
+    for number, form in enumerate(forms):
+        end = len(ids) if number == len(forms) - 1 else start + form.count.min
+        shares.append((form, [CDI_PREFIX + i if form.driver == "cdi" else i for i in ids[start:end]]))
+        start = end
+    path = forms[0].path[:-1] if isinstance(forms[0].path[-1], int) else forms[0].path
+    if whole or _appends(service, path):
+        yield from _override(service, path, shares)
+        return
+    for form, share in shares:
+        if form.ids is not None and {i for w in form.written for i in w.split(",")} == set(share):
+            continue
+        if form.path == ("gpus",):
+            yield Edit(service.name, form.path, [{"device_ids": share}])
+            continue
+        entry = _at(service.data, form.path)
+        replaces = "count" if isinstance(entry, dict) and "count" in entry else None
+        yield Edit(service.name, (*form.path, "device_ids"), share, replaces)
+
+
+def _appends(service: Service, path: tuple[str | int, ...]) -> bool:
+    """Return whether a list written into the service's file would append to one from elsewhere."""
+    return _at(service.base, path) is not None
+
+
+def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[Form, list[str]]]) -> Iterator[Edit]:
+    merged = _at(service.data, path)
+    entries = [dict(e) if isinstance(e, dict) else e for e in merged] if isinstance(merged, list) else [{}]
+    for form, share in shares:
+        index = form.path[-1] if isinstance(form.path[-1], int) else 0
+        entries[index] = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}} | {
+            "device_ids": share
+        }
+    yield Edit(service.name, path, Tagged("!override", escaped(entries)))
+
+
+def _cdi(service: Service, forms: list[Form], ids: list[str], *, whole: bool) -> Iterator[Edit]:
+    """Answer CDI devices: in place where there are as many names as devices, else with the list written anew."""
+    wanted = [CDI_PREFIX + i for i in ids]
+    tagged = whole or _appends(service, ("devices",))
+    if not whole and {w for f in forms for w in f.written} == set(wanted):
+        return
+    if len(forms) == len(wanted) and not tagged:
+        for form, name in zip(forms, wanted, strict=True):
+            if form.written != (name,):
+                yield Edit(service.name, form.path, name)
+        return
+    ours = {form.path[1] for form in forms}
+    others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
+    value: Any = [*escaped(others), *wanted]
+    yield Edit(service.name, ("devices",), Tagged("!override", value) if tagged else value)
+
+
+def _observer(observer: Observer, *, whole: bool) -> Iterator[Edit]:
+    """Let a monitor that asks for some devices, or in no way Compose knows, see them all."""
+    service = observer.service
+    if not observer.asked:
+        return
+    if not observer.forms:
+        yield _new_request(service, {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}, whole=whole)
+    if whole:
+        yield from _observing(service, observer.forms)
+        return
+    for form in observer.forms:
+        if form.count.max is None:
+            continue
+        if form.kind == "runtime":
+            yield Edit(service.name, form.path, "all")
+        elif form.kind == "cdi":
+            yield Edit(service.name, form.path, f"{CDI_PREFIX}all")
+        else:
+            entry = _at(service.data, form.path)
+            replaces = "device_ids" if isinstance(entry, dict) and "device_ids" in entry else None
+            yield Edit(service.name, (*form.path, "count"), "all", replaces)
+
+
+def _observing(service: Service, forms: tuple[Form, ...]) -> Iterator[Edit]:
+    """Let a monitor see every device, in a file that is laid over the project's."""
+    for path in dict.fromkeys(form.path[:-1] if form.kind != "runtime" else form.path for form in forms):
+        if path == ("environment", "NVIDIA_VISIBLE_DEVICES"):
+            yield Edit(service.name, path, "all")
+        elif path[:1] == ("devices",):
+            ours = {form.path[1] for form in forms if form.kind == "cdi"}
+            others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
+            yield Edit(service.name, ("devices",), Tagged("!override", [*escaped(others), f"{CDI_PREFIX}all"]))
+        elif path:
+            entries = _at(service.data, path)
+            fresh = [
+                {k: v for k, v in e.items() if k not in {"count", "device_ids"}} | {"count": "all"} for e in entries
+            ]
+            yield Edit(service.name, path, Tagged("!override", escaped(fresh)))
+
+
+def escaped(value: Any) -> Any:
+    """Return data that was interpolated, ready to be written: every ``$`` doubled."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value
+
+
+def _at(data: Mapping[str, Any], path: tuple[str | int, ...]) -> Any:
+    value: Any = data
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value

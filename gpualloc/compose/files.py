@@ -1,0 +1,159 @@
+"""Compose files on disk: decoding, and writing so that a crash leaves the old file or the new one."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpualloc.compose.document import MAX_BYTES
+from gpualloc.errors import GpuallocError, Place, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file's text with what is needed to write it back: its byte order mark and encoding; and its digest."""
+
+    path: Path
+    text: str
+    bom: bytes
+    encoding: str
+    sha256: str
+
+    def encode(self, text: str) -> bytes:
+        """Return text as this file stores it."""
+        return self.bom + text.encode(self.encoding)
+
+
+def read_source(path: Path, shown: str) -> Source:
+    """Read a compose file. ``shown`` is its name in messages.
+
+    Raises GpuallocError: ``file-missing``, ``file-unreadable``, ``file-size``, ``file-encoding``.
+    """
+    where = Place(shown)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(4 * MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise fail("file-missing", "there is no such file", where, "name the compose file with -f") from None
+    except OSError as error:
+        raise fail(
+            "file-unreadable", f"cannot read it: {error.strerror}", where, "name a compose file with -f"
+        ) from None
+    if len(data) > MAX_BYTES:
+        size = f"more than {MAX_BYTES // (1024 * 1024)} MiB"
+        raise fail("file-size", f"the file has {size}", where, "compose files are smaller; is this the right file?")
+    return decode(data, path, shown)
+
+
+def decode(data: bytes, path: Path, shown: str) -> Source:
+    """Decode a compose file's bytes, as UTF-8 or by its byte order mark. Raises GpuallocError (``file-encoding``)."""
+    bom, encoding = next(((b, e) for b, e in _BOMS if data.startswith(b)), (b"", "utf-8"))
+    try:
+        text = data[len(bom) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        before = data[: len(bom) + error.start]
+        line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")
+        where = Place(shown, line, column)
+        raise fail("file-encoding", f"this byte is not {encoding.upper()}", where, "save the file as UTF-8") from None
+    return Source(path, text, bom, encoding, hashlib.sha256(data).hexdigest())
+
+
+def write_atomic(path: Path, data: bytes, shown: str) -> None:
+    """Replace a file's content at once, through a temporary file beside it; symlinks are followed, mode and owner kept.
+
+    Raises GpuallocError (``file-write``); the old file is whole then.
+    """
+    target = Path(os.path.realpath(path))
+    temporary: str | None = None
+    try:
+        try:
+            status = target.stat()
+        except FileNotFoundError:
+            status = None
+        if status is not None and not os.access(target, os.W_OK):
+            raise PermissionError(13, "the file is read-only")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if status is not None:
+                os.fchmod(stream.fileno(), status.st_mode & 0o7777)
+                if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(stream.fileno(), status.st_uid, status.st_gid)
+            else:
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+        Path(temporary).replace(target)
+        temporary = None
+        _sync_directory(target.parent)
+    except OSError as error:
+        hint = "make the file and its folder writable, or write elsewhere with -o FILE"
+        raise fail("file-write", f"cannot write: {error.strerror or error}", Place(shown), hint) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def remove(path: Path, shown: str) -> None:
+    """Remove a file of gpualloc's own. Raises GpuallocError (``file-write``)."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise fail(
+            "file-write", f"cannot remove it: {error.strerror}", Place(shown), "make its folder writable"
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(path: Path, shown: str) -> Iterator[None]:
+    """Hold the lock that keeps two applies to one file from interleaving: an advisory lock on the file's folder.
+
+    The folder is locked, since the file itself is replaced, and a lock file would be left behind. Raises GpuallocError
+    (``locked``) if another process holds it.
+    """
+    import fcntl  # noqa: PLC0415 - POSIX only, and only writing needs it
+
+    folder = Path(os.path.realpath(path)).parent
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown)) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise _locked(shown) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(shown: str) -> GpuallocError:
+    hint = "wait for the other gpualloc to finish, then run this again"
+    return fail("locked", "another gpualloc is writing in this folder", Place(shown), hint)

@@ -1,0 +1,288 @@
+"""The record that lets a file be restored: one top-level ``x-gpualloc`` mapping at its end.
+
+For every service that was edited it holds how to undo the edits. What the plain inverse does anyway is left out:
+``CUDA_VISIBLE_DEVICES`` and ``CUDA_DEVICE_ORDER`` go, and ``device_ids`` of N becomes ``count: N``. So most services
+have an empty entry. Otherwise an entry has
+
+- ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
+- ``original``: by path, the text to put back, or null where there was nothing;
+- ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
+- ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
+- ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
+
+``$`` is doubled in the recorded text, since Compose interpolates it. A re-plan reads the restored text, so it sees the
+requests as people wrote them, and writes from there: applying twice changes nothing because it does the same edits to
+the same text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpualloc.compose import emit
+from gpualloc.compose.data import plain
+from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, block_header, parse, walk
+from gpualloc.compose.route import Inherited, Inverse, find_service, own, parse_path, path_text
+from gpualloc.compose.splice import Splice, apply_splices, insert_flow
+from gpualloc.errors import GpuallocError, Place, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping as MappingType
+
+    from gpualloc.compose.route import Path
+
+KEY = "x-gpualloc"
+VERSION = "1.0"
+COMMENT = "# kept by gpualloc: `gpualloc reset` restores this file from it"
+OWNED = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+"""Environment variables that the plain inverse removes."""
+
+DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devices"), ("gpus",))
+"""Where device requests stand in a service."""
+
+_REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
+_LINE = 100
+_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_PARTS = frozenset(("request", "original", "inherits", "wrapped", "kept"))
+_KEPT = frozenset(("environment", "devices"))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a file's ``x-gpualloc`` mapping says, by service. ``chomp``: see ``seal``."""
+
+    services: dict[str, Inverse] = field(default_factory=dict)
+    chomp: str | None = None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def append(document: Document, inverses: MappingType[str, Inverse], chomp: str | None = None) -> Document:
+    """Return the document with the record of these edits at its end.
+
+    A file without a final newline gets none, so that removing the record gives the same bytes back. Raises
+    GpuallocError (``compose-shape``) if the last YAML document is not a mapping.
+    """
+    services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
+    value: dict[str, Any] = {"version": VERSION, "services": services}
+    if chomp is not None:
+        value["chomp"] = chomp
+    root = document.roots[-1]
+    if not isinstance(root, Mapping):
+        raise fail("compose-shape", "the last document is not a mapping", Place(document.file))
+    style = emit.style_of(document)
+    if root.flow:
+        splice = insert_flow(document, root, [emit.pair(KEY, value, style)])
+        return parse(apply_splices(document.text, [splice]), document.file)
+    indent = " " * (document.column(root.entries[0].key.start) if root.entries else 0)
+    block = style.newline.join(indent + line for line in _lines(value, style))
+    # Blanks after the last line ending may not come before the record: they would be part of a block scalar there.
+    offset = document.end
+    while offset and document.text[offset - 1] in " \t":
+        offset -= 1
+    if offset and document.line_start(offset) != offset:
+        offset = document.end
+    body, rest = document.text[:offset], document.text[offset:]
+    at_line_start = document.line_start(offset) == offset
+    text = body + block + style.newline + rest if at_line_start else body + style.newline + block + rest
+    return parse(text, document.file)
+
+
+def _lines(value: dict[str, Any], style: emit.Style) -> list[str]:
+    line = f"{KEY}: {emit.flow(value)}"
+    if len(value["services"]) == 1 or len(line) <= _LINE:
+        return [f"{line}  {COMMENT}"]
+    step = " " * style.step
+    head = [f"{step}{emit.pair(k, v, emit.PLAIN)}" for k, v in value.items() if k != "services"]
+    services = [f"{step}{step}{emit.pair(name, entry, emit.PLAIN)}" for name, entry in value["services"].items()]
+    return [f"{KEY}:  {COMMENT}", *head, f"{step}services:", *services]
+
+
+def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]:
+    """Return a service's entry of the record, without what the plain inverse does anyway."""
+    original = dict(inverse.original)
+    result: dict[str, Any] = {}
+    kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
+    inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
+    for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
+        if part:
+            result[name] = {path_text(path): _double(text) for path, text in part.items()}
+    if kept:
+        result["kept"] = kept
+    return result
+
+
+def _shorten_environment(original: dict[Path, str | None]) -> list[str]:
+    paths: list[Path] = [("environment", name) for name in OWNED]
+    if all(path in original and original[path] is None for path in paths):
+        for path in paths:
+            del original[path]
+        return []
+    return [] if _environment_listed(original) else ["environment"]
+
+
+def _environment_listed(original: MappingType[Path, str | None]) -> bool:
+    """Return whether the record lists what to do with the variables that the plain inverse removes."""
+    return any(("environment", name)[: len(path)] == path for name in OWNED for path in original)
+
+
+def _shorten_request(
+    document: Document, service: str, original: dict[Path, str | None], result: dict[str, Any]
+) -> list[str]:
+    listed = [path for path in original if _is_request(path)]
+    if not listed:
+        return ["devices"]
+    found = _request(document, service)
+    if found is not None and listed == [found[0]]:
+        path, count = found
+        text = original.pop(path)
+        if text != count:
+            result["request"] = _double(text)
+    return []
+
+
+def _is_request(path: Path) -> bool:
+    return any(path[: len(place)] == place[: len(path)] for place in _REQUESTS)
+
+
+def _request(document: Document, service: str) -> tuple[Path, str] | None:
+    """Return the path of the device ids that the plain inverse would take away, and the count it would put there."""
+    entry = find_service(document, service)
+    if entry is None:
+        return None
+    for place in DEVICE_LISTS:
+        path: Path = (*place, 0, "device_ids")
+        ids = own(entry.value, path)
+        if isinstance(ids, Sequence):
+            return path, f"count: {len(ids.items)}"
+    return None
+
+
+def _double(text: str | None) -> str | None:
+    return None if text is None else text.replace("$", "$$")
+
+
+def _inherited_text(inherited: Inherited) -> str | None:
+    parts = [inherited.text or "", f"#{inherited.digest}" if inherited.digest else ""]
+    return " ".join(part for part in parts if part) or None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def read(document: Document, entry: Entry) -> Record:
+    """Read the record strictly, with what the plain inverse does filled in. Raises GpuallocError (``record``)."""
+    data = plain(entry.value)
+    keys = set(data) - {"chomp"} if isinstance(data, dict) else set()
+    if keys != {"version", "services"} or not isinstance(data["services"], dict):
+        raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
+    if data["version"] != VERSION:
+        raise bad(document, entry, f"the record has version {data['version']!r}, this gpualloc reads {VERSION!r}")
+    chomp = data.get("chomp")
+    if chomp is not None and not (isinstance(chomp, str) and re.fullmatch(r"[-+0-9]{0,2}", chomp)):
+        raise bad(document, entry, "the record is damaged at chomp")
+    services: dict[str, Inverse] = {}
+    for name, value in data["services"].items():
+        if not isinstance(value, dict) or not set(value) <= _PARTS:
+            raise bad(document, entry, f"the record of {name!r} is damaged")
+        services[name] = _inverse(document, entry, name, value)
+    return Record(services, chomp)
+
+
+def bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
+    """Return the error for a record that cannot be used."""
+    hint = "put requests into the services; if the record was edited by hand, restore it from version control"
+    return fail("record", summary, document.at(entry.key), hint)
+
+
+def _inverse(document: Document, entry: Entry, service: str, value: dict[str, Any]) -> Inverse:
+    damaged = bad(document, entry, f"the record of {service!r} is damaged")
+    parts: dict[str, dict[Path, str | None]] = {}
+    for name in ("original", "inherits", "wrapped"):
+        part = value.get(name, {})
+        if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
+            raise damaged
+        parts[name] = {parse_path(path): _single(document, text) for path, text in part.items()}
+    kept = value.get("kept", [])
+    request = value.get("request")
+    if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
+        raise damaged
+    original = parts["original"]
+    inverse = Inverse(
+        original,
+        {path: _inherited(text) for path, text in parts["inherits"].items()},
+        {path: text or "" for path, text in parts["wrapped"].items()},
+    )
+    removed = {} if "environment" in kept or _environment_listed(original) else dict.fromkeys(OWNED)
+    found = None if "devices" in kept or any(map(_is_request, original)) else _request(document, service)
+    original |= {("environment", name): None for name in removed}
+    if found is not None:
+        path, count = found
+        original[path] = _single(document, request) if "request" in value else count
+    return inverse
+
+
+def _single(document: Document, text: str | None) -> str | None:
+    """Return recorded text as it goes back: single dollar signs, and line endings as the file has them now."""
+    if text is None:
+        return None
+    text = text.replace("$$", "$")
+    if "\n" in text:
+        if "\r\n" not in document.text:
+            return text.replace("\r\n", "\n")
+        if len(document.line_starts) - 1 == document.text.count("\r\n"):
+            return re.sub("(?<!\r)\n", "\r\n", text)
+    return text
+
+
+def _inherited(text: str | None) -> Inherited:
+    match = _INHERITED.fullmatch(text or "")
+    return Inherited(match["text"] or None, match["digest"]) if match else Inherited(text, None)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A block scalar at the very end of a file without a final newline
+
+
+def seal(document: Document) -> tuple[Document, str | None]:
+    """Keep the value of a block scalar that ends the file without a newline, whatever is written after it.
+
+    There ``|`` gives "text", but followed by anything it gives "text" and a newline; ``|-`` gives the same in both
+    places. Returns the document, and the indicators to put back, or None where nothing had to be done.
+    """
+    last = _last_scalar(document)
+    if last is None or last.end != len(document.text) or not last.value or last.value.endswith("\n"):
+        return document, None
+    header = block_header(document.source(last))
+    if header is None or "-" in header["indicators"]:
+        return document, None
+    indicators = header["indicators"]
+    return _with_indicators(document, last, indicators.replace("+", "") + "-"), indicators
+
+
+def unseal(document: Document, indicators: str | None) -> Document:
+    """Undo ``seal`` where the scalar still ends the file without a newline."""
+    last = _last_scalar(document)
+    if indicators is None or last is None or last.end != len(document.text):
+        return document
+    return _with_indicators(document, last, indicators)
+
+
+def _last_scalar(document: Document) -> Scalar | None:
+    last: Node | None = None
+    for node in walk(document.roots[-1]):
+        last = node
+    return last if isinstance(last, Scalar) and last.style in {"|", ">"} else None
+
+
+def _with_indicators(document: Document, scalar: Scalar, indicators: str) -> Document:
+    header = block_header(document.source(scalar))
+    if header is None:
+        return document
+    start, end = (scalar.start + offset for offset in header.span("indicators"))
+    return parse(apply_splices(document.text, [Splice(start, end, indicators)]), document.file)

@@ -1,0 +1,337 @@
+"""The main job from end to end: read, plan, rewrite, write. The commands call these functions and print the results."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpualloc.compose.edits import edits, parked
+from gpualloc.compose.files import lock, read_source, remove, write_atomic
+from gpualloc.compose.override import check_ours, override_text
+from gpualloc.compose.project import ProjectOptions, load_project
+from gpualloc.compose.reader import read_demand
+from gpualloc.compose.rewrite import rewrite
+from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.inventory import digest
+from gpualloc.inventory import load as load_inventory
+from gpualloc.model import ComposeInput, Plan, PlanInputs
+from gpualloc.policy.load import load as load_policy
+from gpualloc.policy.roles import unmatched_roles
+from gpualloc.render.plan_json import parse as parse_plan
+from gpualloc.solve import SolveOptions, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpualloc.compose.files import Source
+    from gpualloc.compose.patch import Edit
+    from gpualloc.compose.project import ComposeFile, Project
+    from gpualloc.compose.reader import Demand
+    from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a command was asked to work on: the project, the machine, the policy, and what-if changes to them."""
+
+    project: ProjectOptions = field(default_factory=ProjectOptions)
+    inventory: tuple[str, ...] = ()
+    topo: str | None = None
+    policy: str | None = None
+    override: str | None = None
+    solve: SolveOptions = field(default_factory=SolveOptions)
+    scale: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workspace:
+    """Everything a plan is made from, read once. ``warnings`` are about the inputs."""
+
+    project: Project
+    reading: Reading
+    policy: Policy
+    demand: Demand
+    requests: tuple[Request, ...]
+    warnings: tuple[Diagnostic, ...]
+
+    @property
+    def inventory(self) -> Inventory:
+        """The machine or machines to plan for."""
+        return self.reading.inventory
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A file and the text it gets; ``source`` is what it holds now, None where there is no such file yet."""
+
+    shown: str
+    path: Path
+    source: Source | None
+    text: str | None
+
+    @property
+    def before(self) -> str:
+        """The text it holds now."""
+        return self.source.text if self.source else ""
+
+    @property
+    def after(self) -> str:
+        """The text it gets; none, where the file goes."""
+        return self.text or ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether writing it would change anything."""
+        return self.text != (self.source.text if self.source else None)
+
+    def encode(self) -> bytes:
+        """Return the bytes to write, in the encoding that the file has."""
+        return self.source.encode(self.after) if self.source else self.after.encode()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A plan with the text that each file gets. For an incomplete plan: with its unplaced workers parked."""
+
+    workspace: Workspace
+    plan: Plan
+    files: tuple[Target, ...]
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What to tell about the inputs, and about variables in the file that say something else than the plan."""
+        return self.workspace.warnings
+
+    @property
+    def changes(self) -> tuple[Target, ...]:
+        """The files whose text differs from what is on disk."""
+        return tuple(target for target in self.files if target.changed)
+
+
+def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[str, ...]) -> SolveOptions:
+    """Return the solver's options for what the command line says."""
+    return SolveOptions(time_limit_s=time_limit_s, replan=replan, without=without)
+
+
+def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
+    """Read the project, the policy and the inventory. Raises GpuallocError for whichever cannot be used."""
+    override = cwd / options.override if options.override else None
+    project = load_project(options.project, environ, cwd, override=override)
+    policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
+    demand = read_demand(project, policy)
+    reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    warnings = (
+        *project.warnings,
+        *unmatched_roles(policy, [service.name for service in project.services]),
+        *reading.warnings,
+        *demand.notes,
+    )
+    requests = tuple(role.request for role in demand.roles)
+    return Workspace(project, reading, policy, demand, requests, warnings)
+
+
+def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
+    """Plan a project. "Does not fit" is a plan that is not complete.
+
+    Raises GpuallocError if an input cannot be used.
+    """
+    workspace = open_workspace(options, environ, cwd)
+    solution = solve(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return with_texts(workspace, solution, options, cwd)
+
+
+def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
+    """Return a solution as a plan, with the text it gives each file."""
+    files = workspace.project.files
+    whole = options.override is not None
+    changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
+    changes += parked(workspace.demand, solution)
+    if options.override is not None:
+        targets = (_override(options.override, cwd, changes, workspace.project),)
+    else:
+        targets = tuple(
+            Target(file.shown, file.source.path, file.source, rewrite(file, own))
+            for file, own in _by_file(workspace.project, changes).items()
+        )
+    inputs = PlanInputs(
+        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
+        inventory=options.inventory or ("nvml",),
+        inventory_sha256=digest(workspace.inventory),
+        policy=workspace.policy.name,
+        policy_sha256=workspace.policy.sha256,
+        profiles=workspace.project.profiles,
+    )
+    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+
+
+def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:
+    """Return the override file with what it gets: with no edits, it goes."""
+    path = cwd / shown
+    source = read_source(path, shown) if path.exists() else None
+    if source is not None:
+        check_ours(source.text, shown)
+    text = override_text(changes, [file.shown for file in project.files], shown) if changes else None
+    return Target(shown, path, source, text)
+
+
+def _by_file(project: Project, changes: list[Edit]) -> dict[ComposeFile, list[Edit]]:
+    holders = {service.name: service.file for service in project.services}
+    result: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
+    for edit in changes:
+        result[holders[edit.service]].append(edit)
+    return result
+
+
+def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
+    """Return a saved plan ready to apply, after checking that nothing it rests on has changed.
+
+    Raises GpuallocError: ``plan-…`` for a file that is no plan; ``stale-plan`` where a compose file, the policy or the
+    machine is another now, or a placement no longer fits.
+    """
+    file = path
+    plan = parse_plan(_read_text(cwd / path, path), path)
+    inputs = plan.inputs
+    project = options.project if options.project.files else replace(options.project, files=_files(inputs, cwd))
+    sources = options.inventory or tuple(inputs.inventory)
+    options = replace(
+        options,
+        project=replace(project, profiles=project.profiles or inputs.profiles),
+        inventory=sources,
+        policy=options.policy or inputs.policy,
+    )
+    workspace = open_workspace(options, environ, cwd)
+    now = {f.shown: f.source.sha256 for f in workspace.project.files}
+    for compose in inputs.compose:
+        if now.get(compose.file) != compose.sha256:
+            raise _stale(file, f"{compose.file} has changed since")
+    if set(now) != {c.file for c in inputs.compose}:
+        raise _stale(file, "the project has other compose files now")
+    if workspace.policy.sha256 != inputs.policy_sha256:
+        raise _stale(file, f"the policy {inputs.policy} has changed since")
+    if digest(workspace.inventory) != inputs.inventory_sha256:
+        raise _stale(file, "the GPUs have changed since")
+    _check_placements(plan, workspace, file)
+    return with_texts(workspace, plan.solution, options, cwd)
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise fail(
+            "plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
+
+
+def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
+    missing = next((c.file for c in inputs.compose if not (cwd / c.file).exists()), None)
+    if missing is not None:
+        raise fail("stale-plan", f"the plan is for {missing}, which is not here", None, "run this where it was made")
+    return tuple(c.file for c in inputs.compose)
+
+
+def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
+    """Take the plan as the present state: whatever would have to move away from it no longer fits."""
+    planned = {p.worker: tuple(d.uuid for d in p.devices) for p in plan.solution.placements}
+    workers = {worker.name for request in workspace.requests for worker in request.workers}
+    if set(planned) | {u.worker for u in plan.solution.unplaced} != workers:
+        raise _stale(file, "the project has other workers now")
+    requests = [
+        replace(r, hand_pinned=r.hand_pinned, workers=tuple(replace(w, pinned=planned.get(w.name)) for w in r.workers))
+        for r in workspace.requests
+    ]
+    policy = replace(workspace.policy, stability="keep")
+    solution = solve(workspace.inventory, requests, policy, project=workspace.project.name)
+    for placement in solution.placements:
+        if placement.worker in planned and placement.action != "keep":
+            raise _stale(file, f"{placement.worker} no longer fits where it was planned: {placement.reason}")
+    for unplaced in solution.unplaced:
+        if unplaced.worker in planned:
+            raise _stale(file, f"{unplaced.worker} no longer fits where it was planned")
+
+
+def _stale(file: str, why: str) -> GpuallocError:
+    return fail(
+        "stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE"
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
+    """Write a plan's texts and return the names of the files written. ``output``: there instead of in place.
+
+    Each file is replaced at once; one that has changed since it was read is not.
+
+    Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
+    """
+    _one_host(planned.plan)
+    return _write(planned.changes) if output is None else _write_to(output, planned.files)
+
+
+def _one_host(plan: Plan) -> None:
+    hosts = sorted({p.host for p in plan.solution.placements})
+    if len(hosts) > 1:
+        hint = "a compose file runs on one host: give one host's inventory"
+        raise fail("several-hosts", f"the plan places workers on {', '.join(hosts)}", None, hint)
+
+
+def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
+    for target in targets:
+        with lock(target.path, target.shown):
+            now = read_source(target.path, target.shown) if target.path.exists() else None
+            if (now.sha256 if now else None) != (target.source.sha256 if target.source else None):
+                hint = "run this again, so that it sees the change"
+                raise fail("file-changed", "the file has changed since it was read", Place(target.shown), hint)
+            if target.text is None:
+                remove(target.path, target.shown)
+            else:
+                write_atomic(target.path, target.encode(), target.shown)
+    return tuple(target.shown for target in targets)
+
+
+def _write_to(output: Path, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    if len(targets) != 1:
+        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)))
+    with lock(output, str(output)):
+        write_atomic(output, targets[0].encode(), str(output))
+    return (str(output),)
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a result the user asked for with ``-o``. Raises GpuallocError (``file-write``)."""
+    write_atomic(path, text.encode(), os.fspath(path))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Undoing
+
+
+def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Target, ...]:
+    """Return the files that gpualloc has written to, each with the text it had before.
+
+    Raises GpuallocError if the project or a record cannot be read.
+    """
+    project = load_project(options.project, environ, cwd)
+    if options.override is not None:
+        targets = [_override(options.override, cwd, [], project)]
+    else:
+        targets = [Target(f.shown, f.source.path, f.source, f.document.text) for f in project.files]
+    return tuple(target for target in targets if target.changed)
+
+
+def write_reset(targets: tuple[Target, ...], output: Path | None = None) -> tuple[str, ...]:
+    """Put the original texts back and return the names of the files written."""
+    return _write(targets) if output is None else _write_to(output, targets)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from example_config import config
+
+from tests.examples.example_config import config
 
 AIRFLOW = Path(__file__).resolve().parents[2] / "examples" / "airflow"
 SOURCE = (AIRFLOW / "compose.yaml").read_text(encoding="utf-8")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from example_config import config
+
+from tests.examples.example_config import config
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/compose.yaml"))

@@ -6,6 +6,7 @@ the commands that need them, so that ``--help`` and completion answer at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ DONE, FOUND, CANNOT, NO_FIT = 0, 1, 2, 3
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's text may hold what the terminal cannot show
     try:
         code = cli.main(standalone_mode=False)
     except GpuallocError as error:
@@ -100,6 +104,9 @@ _inventory_options = _stack(
 _policy_option = click.option(
     "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
 )
+_override_option = click.option(
+    "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
+)
 _what_if_options = _stack(
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
     click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
@@ -121,9 +128,10 @@ def _options(params: dict[str, Any]) -> Options:
             project_directory=params["project_directory"],
             project_name=params["project_name"],
         ),
-        inventory=params["inventory"],
-        topo=params["topo"],
-        policy=params["policy"],
+        inventory=params.get("inventory", ()),
+        topo=params.get("topo"),
+        policy=params.get("policy"),
+        override=params.get("override"),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -188,6 +196,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_project_options
 @_inventory_options
 @_policy_option
+@_override_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -224,9 +233,7 @@ def _diff(planned: Planned) -> str:
     from gpualloc.render.diff import unified_diff  # noqa: PLC0415
 
     screen = _screen(sys.stdout)
-    return "".join(
-        unified_diff(file.source.text, text, file.shown, file.shown, screen) for file, text in planned.changes
-    )
+    return "".join(unified_diff(t.before, t.after, t.shown, t.shown, screen) for t in planned.changes)
 
 
 @cli.command()
@@ -234,6 +241,7 @@ def _diff(planned: Planned) -> str:
 @_project_options
 @_inventory_options
 @_policy_option
+@_override_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
@@ -258,7 +266,7 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     if not planned.plan.changed and output is None:
         click.echo("nothing to write: the file says so already", err=True)
         return _exit(planned)
-    _ask(f"Write {', '.join(planned.targets(output))}?", yes=yes)
+    _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
     return _exit(planned)
@@ -281,6 +289,7 @@ def _ask(question: str, *, yes: bool) -> None:
 @_project_options
 @_inventory_options
 @_policy_option
+@_override_option
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 def check(form: str, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
@@ -300,22 +309,22 @@ def check(form: str, **params: Any) -> int:
 
 @cli.command()
 @_project_options
+@_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
-    from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
     from gpualloc.planning import plan_reset, write_reset  # noqa: PLC0415
     from gpualloc.render.diff import unified_diff  # noqa: PLC0415
 
-    changes = plan_reset(ProjectOptions(**params), os.environ, _cwd())
-    if not changes:
+    targets = plan_reset(_options(params), os.environ, _cwd())
+    if not targets:
         click.echo("nothing to reset: gpualloc has written nothing here", err=True)
         return DONE
-    for file, text in changes:
-        click.echo(unified_diff(file.source.text, text, file.shown, file.shown, _screen(sys.stdout)), nl=False)
-    _ask(f"Write {output or ', '.join(file.shown for file, _ in changes)}?", yes=yes)
-    for name in write_reset(changes, Path(output) if output else None):
+    for target in targets:
+        click.echo(unified_diff(target.before, target.after, target.shown, target.shown, _screen(sys.stdout)), nl=False)
+    _ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
+    for name in write_reset(targets, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
     return DONE
 
@@ -362,7 +371,10 @@ def policy_show(name: str | None, project_directory: str | None) -> int:
 @click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
 @_directory_option
 def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
-    """Tell what is wrong with policies. Exits with 2 if one cannot be used, with 1 if one says something to no effect."""
+    """Tell what is wrong with policies.
+
+    Exits with 2 if one cannot be used, with 1 if one says something to no effect.
+    """
     from gpualloc.policy.review import check as review  # noqa: PLC0415
 
     code = DONE

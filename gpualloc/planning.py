@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.edits import edits, parked
-from gpualloc.compose.files import lock, read_source, write_atomic
+from gpualloc.compose.files import lock, read_source, remove, write_atomic
+from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
@@ -24,6 +25,7 @@ from gpualloc.solve import SolveOptions, solve
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gpualloc.compose.files import Source
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
@@ -38,6 +40,7 @@ class Options:
     inventory: tuple[str, ...] = ()
     topo: str | None = None
     policy: str | None = None
+    override: str | None = None
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
 
@@ -60,26 +63,51 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A file and the text it gets; ``source`` is what it holds now, None where there is no such file yet."""
+
+    shown: str
+    path: Path
+    source: Source | None
+    text: str | None
+
+    @property
+    def before(self) -> str:
+        """The text it holds now."""
+        return self.source.text if self.source else ""
+
+    @property
+    def after(self) -> str:
+        """The text it gets; none, where the file goes."""
+        return self.text or ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether writing it would change anything."""
+        return self.text != (self.source.text if self.source else None)
+
+    def encode(self) -> bytes:
+        """Return the bytes to write, in the encoding that the file has."""
+        return self.source.encode(self.after) if self.source else self.after.encode()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Planned:
-    """A plan with the text that each compose file gets. For an incomplete plan: with its unplaced workers parked."""
+    """A plan with the text that each file gets. For an incomplete plan: with its unplaced workers parked."""
 
     workspace: Workspace
     plan: Plan
-    texts: tuple[tuple[ComposeFile, str], ...]
+    files: tuple[Target, ...]
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
         """What to tell about the inputs, and about variables in the file that say something else than the plan."""
         return self.workspace.warnings
 
-    def targets(self, output: str | None) -> tuple[str, ...]:
-        """Return the names of the files that writing the plan touches."""
-        return (output,) if output else tuple(file.shown for file, _ in self.changes)
-
     @property
-    def changes(self) -> tuple[tuple[ComposeFile, str], ...]:
+    def changes(self) -> tuple[Target, ...]:
         """The files whose text differs from what is on disk."""
-        return tuple((file, text) for file, text in self.texts if text != file.source.text)
+        return tuple(target for target in self.files if target.changed)
 
 
 def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[str, ...]) -> SolveOptions:
@@ -89,7 +117,8 @@ def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[st
 
 def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
     """Read the project, the policy and the inventory. Raises GpuallocError for whichever cannot be used."""
-    project = load_project(options.project, environ, cwd)
+    override = cwd / options.override if options.override else None
+    project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy)
     reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
@@ -116,24 +145,41 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
         project=workspace.project.name,
         options=options.solve,
     )
-    return with_texts(workspace, solution, options)
+    return with_texts(workspace, solution, options, cwd)
 
 
-def with_texts(workspace: Workspace, solution: Solution, options: Options) -> Planned:
+def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
-    changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory)
+    files = workspace.project.files
+    whole = options.override is not None
+    changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(workspace.demand, solution)
-    texts = tuple((file, rewrite(file, own)) for file, own in _by_file(workspace.project, changes).items())
+    if options.override is not None:
+        targets = (_override(options.override, cwd, changes, workspace.project),)
+    else:
+        targets = tuple(
+            Target(file.shown, file.source.path, file.source, rewrite(file, own))
+            for file, own in _by_file(workspace.project, changes).items()
+        )
     inputs = PlanInputs(
-        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in workspace.project.files),
+        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
         inventory_sha256=digest(workspace.inventory),
         policy=workspace.policy.name,
         policy_sha256=workspace.policy.sha256,
         profiles=workspace.project.profiles,
     )
-    changed = any(text != file.source.text for file, text in texts)
-    return Planned(workspace, Plan(inputs, solution, changed), texts)
+    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+
+
+def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:
+    """Return the override file with what it gets: with no edits, it goes."""
+    path = cwd / shown
+    source = read_source(path, shown) if path.exists() else None
+    if source is not None:
+        check_ours(source.text, shown)
+    text = override_text(changes, [file.shown for file in project.files], shown) if changes else None
+    return Target(shown, path, source, text)
 
 
 def _by_file(project: Project, changes: list[Edit]) -> dict[ComposeFile, list[Edit]]:
@@ -173,7 +219,7 @@ def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Pat
     if digest(workspace.inventory) != inputs.inventory_sha256:
         raise _stale(file, "the GPUs have changed since")
     _check_placements(plan, workspace, file)
-    return with_texts(workspace, plan.solution, options)
+    return with_texts(workspace, plan.solution, options, cwd)
 
 
 def _read_text(path: Path, shown: str) -> str:
@@ -227,18 +273,12 @@ def _stale(file: str, why: str) -> GpuallocError:
 def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
     """Write a plan's texts and return the names of the files written. ``output``: there instead of in place.
 
-    Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``. Each file is
-    replaced at once; nothing is written if any file has changed since it was read.
+    Each file is replaced at once; one that has changed since it was read is not.
+
+    Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
     """
     _one_host(planned.plan)
-    if output is not None:
-        if len(planned.texts) != 1:
-            raise fail("several-files", "the project has several compose files, and -o names one", Place(str(output)))
-        file, text = planned.texts[0]
-        with lock(output, str(output)):
-            write_atomic(output, file.source.encode(text), str(output))
-        return (str(output),)
-    return _write(planned.changes)
+    return _write(planned.changes) if output is None else _write_to(output, planned.files)
 
 
 def _one_host(plan: Plan) -> None:
@@ -248,14 +288,26 @@ def _one_host(plan: Plan) -> None:
         raise fail("several-hosts", f"the plan places workers on {', '.join(hosts)}", None, hint)
 
 
-def _write(changes: tuple[tuple[ComposeFile, str], ...]) -> tuple[str, ...]:
-    for file, text in changes:
-        with lock(file.source.path, file.shown):
-            if read_source(file.source.path, file.shown).sha256 != file.source.sha256:
+def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
+    for target in targets:
+        with lock(target.path, target.shown):
+            now = read_source(target.path, target.shown) if target.path.exists() else None
+            if (now.sha256 if now else None) != (target.source.sha256 if target.source else None):
                 hint = "run this again, so that it sees the change"
-                raise fail("file-changed", "the file has changed since it was read", Place(file.shown), hint)
-            write_atomic(file.source.path, file.source.encode(text), file.shown)
-    return tuple(file.shown for file, _ in changes)
+                raise fail("file-changed", "the file has changed since it was read", Place(target.shown), hint)
+            if target.text is None:
+                remove(target.path, target.shown)
+            else:
+                write_atomic(target.path, target.encode(), target.shown)
+    return tuple(target.shown for target in targets)
+
+
+def _write_to(output: Path, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    if len(targets) != 1:
+        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)))
+    with lock(output, str(output)):
+        write_atomic(output, targets[0].encode(), str(output))
+    return (str(output),)
 
 
 def write_file(path: Path, text: str) -> None:
@@ -267,25 +319,19 @@ def write_file(path: Path, text: str) -> None:
 # Undoing
 
 
-Changes = tuple[tuple["ComposeFile", str], ...]
-"""Files with the text they get."""
-
-
-def plan_reset(options: ProjectOptions, environ: Mapping[str, str], cwd: Path) -> Changes:
+def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Target, ...]:
     """Return the files that gpualloc has written to, each with the text it had before.
 
     Raises GpuallocError if the project or a record cannot be read.
     """
-    project = load_project(options, environ, cwd)
-    return tuple((file, file.document.text) for file in project.files if file.document.text != file.source.text)
+    project = load_project(options.project, environ, cwd)
+    if options.override is not None:
+        targets = [_override(options.override, cwd, [], project)]
+    else:
+        targets = [Target(f.shown, f.source.path, f.source, f.document.text) for f in project.files]
+    return tuple(target for target in targets if target.changed)
 
 
-def write_reset(changes: Changes, output: Path | None = None) -> tuple[str, ...]:
+def write_reset(targets: tuple[Target, ...], output: Path | None = None) -> tuple[str, ...]:
     """Put the original texts back and return the names of the files written."""
-    if output is None:
-        return _write(changes)
-    if len(changes) != 1:
-        raise fail("several-files", "there is not exactly one file to restore, and -o names one", Place(str(output)))
-    file, text = changes[0]
-    write_atomic(output, file.source.encode(text), str(output))
-    return (str(output),)
+    return _write(targets) if output is None else _write_to(output, targets)

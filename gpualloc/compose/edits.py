@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 MIG_PREFIX = "MIG-"
 
 
-def edits(demand: Demand, solution: Solution, policy: Policy, inventory: Inventory) -> list[Edit]:
+def edits(
+    demand: Demand, solution: Solution, policy: Policy, inventory: Inventory, *, whole: bool = False
+) -> list[Edit]:
     """Return the edits that give every placed worker its devices, in the order of the demand.
 
-    Workers that were not placed get no edit here; see ``parked``. Raises GpuallocError (``replicas-split``) for a role
+    ``whole``: every list is written whole, under ``!override``, as a file that is laid over the project's must do; and
+    what the project's files say already is said again. Workers that were not placed get no edit here; see ``parked``.
+
+    Raises GpuallocError (``replicas-split``) for a role
     with several workers, which would have to become several services.
     """
     hosts = {host.name: host for host in inventory.hosts}
@@ -35,9 +40,9 @@ def edits(demand: Demand, solution: Solution, policy: Policy, inventory: Invento
         for worker in role.request.workers:
             placement = placements.get(worker.name)
             if placement is not None:
-                result += _worker(role, placement, policy, hosts[placement.host])
+                result += _worker(role, placement, policy, hosts[placement.host], whole=whole)
     for observer in demand.observers:
-        result += _observer(observer)
+        result += _observer(observer, whole=whole)
     return result
 
 
@@ -64,11 +69,11 @@ def _several(role: Role) -> Exception:
     )
 
 
-def _worker(role: Role, placement: Placement, policy: Policy, host: Host) -> Iterator[Edit]:
+def _worker(role: Role, placement: Placement, policy: Policy, host: Host, *, whole: bool) -> Iterator[Edit]:
     service = role.service
     ids = list(written_ids(policy, placement))
     if host.platform != "wsl2":  # there Docker offers all GPUs or none, and the requests stay as they are
-        yield from _requests(service, role.forms, ids)
+        yield from _requests(service, role.forms, ids, whole=whole)
     variables: dict[str, str] = {}
     visible = visible_devices(service, placement, policy)
     if visible is not None:
@@ -76,7 +81,7 @@ def _worker(role: Role, placement: Placement, policy: Policy, host: Host) -> Ite
     variables |= environment(policy, placement, host)
     present = service.data.get("environment") or {}
     for name, value in variables.items():
-        if present.get(name) != value:
+        if whole or present.get(name) != value:
             yield Edit(service.name, ("environment", name), value.replace("$", "$$"))
 
 
@@ -98,27 +103,27 @@ def visible_devices(service: Service, placement: Placement, policy: Policy) -> s
     return None if present is None or present == value else value
 
 
-def _requests(service: Service, forms: tuple[Form, ...], ids: list[str]) -> Iterator[Edit]:
+def _requests(service: Service, forms: tuple[Form, ...], ids: list[str], *, whole: bool) -> Iterator[Edit]:
     by_kind: dict[str, list[Form]] = {}
     for form in forms:
         by_kind.setdefault(form.kind, []).append(form)
     if not by_kind:
         entry = {"driver": "nvidia", "device_ids": ids, "capabilities": ["gpu"]}
-        yield _new_request(service, entry)
+        yield _new_request(service, entry, whole=whole)
     for kind in ("devices", "gpus"):
         if kind in by_kind:
-            yield from _device_list(service, by_kind[kind], ids)
+            yield from _device_list(service, by_kind[kind], ids, whole=whole)
     if "cdi" in by_kind:
-        yield from _cdi(service, by_kind["cdi"], ids)
+        yield from _cdi(service, by_kind["cdi"], ids, whole=whole)
     variable = (service.data.get("environment") or {}).get("NVIDIA_VISIBLE_DEVICES")
     if "runtime" in by_kind or (by_kind and variable not in {None, "", "void", "none"}):
         value = ",".join(ids)
-        if variable is None or set(variable.split(",")) != set(ids):
+        if whole or variable is None or set(variable.split(",")) != set(ids):
             yield Edit(service.name, ("environment", "NVIDIA_VISIBLE_DEVICES"), value)
 
 
-def _new_request(service: Service, entry: dict[str, Any]) -> Edit:
-    existing = service.node(*DEVICES)
+def _new_request(service: Service, entry: dict[str, Any], *, whole: bool) -> Edit:
+    existing = None if whole else service.node(*DEVICES)
     if existing is not None:
         where = service.place(*DEVICES)
         hint = "add capabilities: [gpu] with count: 1 to that list by hand, then run this again"
@@ -126,7 +131,7 @@ def _new_request(service: Service, entry: dict[str, Any]) -> Edit:
     return Edit(service.name, DEVICES, [entry])
 
 
-def _device_list(service: Service, forms: list[Form], ids: list[str]) -> Iterator[Edit]:
+def _device_list(service: Service, forms: list[Form], ids: list[str], *, whole: bool) -> Iterator[Edit]:
     """Answer device requests; several in one list get as many devices as each asked for, in order."""
     shares: list[tuple[Form, list[str]]] = []
     start = 0
@@ -135,7 +140,7 @@ def _device_list(service: Service, forms: list[Form], ids: list[str]) -> Iterato
         shares.append((form, [CDI_PREFIX + i if form.driver == "cdi" else i for i in ids[start:end]]))
         start = end
     path = forms[0].path[:-1] if isinstance(forms[0].path[-1], int) else forms[0].path
-    if _appends(service, path):
+    if whole or _appends(service, path):
         yield from _override(service, path, shares)
         return
     for form, share in shares:
@@ -162,32 +167,36 @@ def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[
         entries[index] = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}} | {
             "device_ids": share
         }
-    yield Edit(service.name, path, Tagged("!override", entries))
+    yield Edit(service.name, path, Tagged("!override", escaped(entries)))
 
 
-def _cdi(service: Service, forms: list[Form], ids: list[str]) -> Iterator[Edit]:
+def _cdi(service: Service, forms: list[Form], ids: list[str], *, whole: bool) -> Iterator[Edit]:
     """Answer CDI devices: in place where there are as many names as devices, else with the list written anew."""
     wanted = [CDI_PREFIX + i for i in ids]
-    if {w for f in forms for w in f.written} == set(wanted):
+    tagged = whole or _appends(service, ("devices",))
+    if not whole and {w for f in forms for w in f.written} == set(wanted):
         return
-    if len(forms) == len(wanted) and not _appends(service, ("devices",)):
+    if len(forms) == len(wanted) and not tagged:
         for form, name in zip(forms, wanted, strict=True):
             if form.written != (name,):
                 yield Edit(service.name, form.path, name)
         return
     ours = {form.path[1] for form in forms}
     others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
-    value: Any = [*others, *wanted]
-    yield Edit(service.name, ("devices",), Tagged("!override", value) if _appends(service, ("devices",)) else value)
+    value: Any = [*escaped(others), *wanted]
+    yield Edit(service.name, ("devices",), Tagged("!override", value) if tagged else value)
 
 
-def _observer(observer: Observer) -> Iterator[Edit]:
+def _observer(observer: Observer, *, whole: bool) -> Iterator[Edit]:
     """Let a monitor that asks for some devices, or in no way Compose knows, see them all."""
     service = observer.service
     if not observer.asked:
         return
     if not observer.forms:
-        yield _new_request(service, {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]})
+        yield _new_request(service, {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}, whole=whole)
+    if whole:
+        yield from _observing(service, observer.forms)
+        return
     for form in observer.forms:
         if form.count.max is None:
             continue
@@ -199,6 +208,34 @@ def _observer(observer: Observer) -> Iterator[Edit]:
             entry = _at(service.data, form.path)
             replaces = "device_ids" if isinstance(entry, dict) and "device_ids" in entry else None
             yield Edit(service.name, (*form.path, "count"), "all", replaces)
+
+
+def _observing(service: Service, forms: tuple[Form, ...]) -> Iterator[Edit]:
+    """Let a monitor see every device, in a file that is laid over the project's."""
+    for path in dict.fromkeys(form.path[:-1] if form.kind != "runtime" else form.path for form in forms):
+        if path == ("environment", "NVIDIA_VISIBLE_DEVICES"):
+            yield Edit(service.name, path, "all")
+        elif path[:1] == ("devices",):
+            ours = {form.path[1] for form in forms if form.kind == "cdi"}
+            others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
+            yield Edit(service.name, ("devices",), Tagged("!override", [*escaped(others), f"{CDI_PREFIX}all"]))
+        elif path:
+            entries = _at(service.data, path)
+            fresh = [
+                {k: v for k, v in e.items() if k not in {"count", "device_ids"}} | {"count": "all"} for e in entries
+            ]
+            yield Edit(service.name, path, Tagged("!override", escaped(fresh)))
+
+
+def escaped(value: Any) -> Any:
+    """Return data that was interpolated, ready to be written: every ``$`` doubled."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value
 
 
 def _at(data: Mapping[str, Any], path: tuple[str | int, ...]) -> Any:

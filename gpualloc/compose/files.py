@@ -105,6 +105,16 @@ def write_atomic(path: Path, data: bytes, shown: str) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def remove(path: Path, shown: str) -> None:
+    """Remove a file of gpualloc's own. Raises GpuallocError (``file-write``)."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise fail(
+            "file-write", f"cannot remove it: {error.strerror}", Place(shown), "make its folder writable"
+        ) from None
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)

@@ -87,7 +87,8 @@ class Service:
     """A service, merged and interpolated. ``data``: before gpualloc; ``now``: with what it wrote.
 
     ``file`` is the one to edit. ``base`` is what ``extends`` and earlier files supply under that file's own node: lists
-    written there append to it. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
+    written there append to it.
+    ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
     """
 
     name: str
@@ -97,10 +98,13 @@ class Service:
     file: ComposeFile
     ask: dict[str, Any] | bool | None
     enabled: bool
+    pins: ComposeFile | None = None
 
     def node(self, *path: str | int, current: bool = False) -> Node | None:
         """Return the node at a path of this service in its file; None where the file has none."""
-        document = self.file.current if current else self.file.document
+        return self._find(self.file.current if current else self.file.document, path)
+
+    def _find(self, document: Document, path: tuple[str | int, ...]) -> Node | None:
         for root in reversed(document.roots):
             found = lookup(root, ("services", self.name, *path))
             if found is not None:
@@ -108,7 +112,14 @@ class Service:
         return None
 
     def place(self, *path: str | int, current: bool = False) -> Place:
-        """Return where a path of this service stands, or the nearest thing above it that does."""
+        """Return where a path of this service stands, or the nearest thing above it that does.
+
+        ``current``: in the file as it is now, which for a project with an override file is that one.
+        """
+        if current and self.pins is not None:
+            found = self._find(self.pins.current, path)
+            if found is not None:
+                return self.pins.current.place(found.start, ".".join(map(str, ("services", self.name, *path))))
         document = self.file.current if current else self.file.document
         for length in range(len(path), -1, -1):
             found = self.node(*path[:length], current=current)
@@ -130,8 +141,12 @@ class Project:
     warnings: tuple[Diagnostic, ...]
 
 
-def load_project(options: ProjectOptions, environ: MappingType[str, str], cwd: Path) -> Project:
+def load_project(
+    options: ProjectOptions, environ: MappingType[str, str], cwd: Path, *, override: Path | None = None
+) -> Project:
     """Read a project as ``docker compose`` would with these options.
+
+    ``override``: a file of gpualloc's that is laid over the project's, if it is there: the devices pinned now are its.
 
     Raises GpuallocError for whatever keeps it from being read; see the modules that raise.
     """
@@ -145,7 +160,11 @@ def load_project(options: ProjectOptions, environ: MappingType[str, str], cwd: P
     layers = [(path, environment) for path in paths]
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
-    services = tuple(reader.service(name, then[name], now.get(name), profiles) for name in then)
+    pins = None
+    if override is not None and override.exists():
+        pins = reader.load(override, edited=False)
+        now = reader.services([*layers, (override, environment)], current=True, edited=len(layers))
+    services = tuple(reader.service(name, then[name], now.get(name), profiles, pins) for name in then)
     name = options.project_name or environment.get("COMPOSE_PROJECT_NAME") or reader.project_name
     return Project(
         name=normalize_name(name or directory.resolve().name),
@@ -231,11 +250,13 @@ class _Reader:
             self.extended.setdefault(path, known)
         return known
 
-    def services(self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool) -> dict[str, _Layered]:
-        """Return the services of a project's files, laid over each other in order."""
+    def services(
+        self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None
+    ) -> dict[str, _Layered]:
+        """Return the services of a project's files, laid over each other in order; the first ``edited`` are its own."""
         result: dict[str, _Layered] = {}
-        for path, environment in layers:
-            file = self.load(path, edited=True)
+        for number, (path, environment) in enumerate(layers):
+            file = self.load(path, edited=edited is None or number < edited)
             document = file.current if current else file.document
             for root in document.roots:
                 if isinstance(root, Mapping):
@@ -411,7 +432,9 @@ class _Reader:
                 result.setdefault(key, service)
         return result
 
-    def service(self, name: str, then: _Layered, now: _Layered | None, profiles: Sequence[str]) -> Service:
+    def service(
+        self, name: str, then: _Layered, now: _Layered | None, profiles: Sequence[str], pins: ComposeFile | None
+    ) -> Service:
         wanted = strip(then.data.get("profiles")) or []
         names = [wanted] if isinstance(wanted, str) else wanted
         return Service(
@@ -421,6 +444,7 @@ class _Reader:
             base=strip(then.base),
             file=then.holder,
             ask=then.ask,
+            pins=pins,
             enabled=not names or "*" in profiles or any(p in profiles for p in names),
         )
 

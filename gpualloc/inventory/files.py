@@ -22,7 +22,7 @@ _LOOKS_LIKE = (
     ("==============NVSMI LOG", "`nvidia-smi -q` without -x"),
     ("| NVIDIA-SMI", "the table of `nvidia-smi`"),
     ("(UUID: GPU-", "`nvidia-smi -L`"),
-    ("CPU Affinity", "`nvidia-smi topo -m`, which --topo takes beside the output of `nvidia-smi -q -x`"),
+    ("CPU Affinity", "`nvidia-smi topo -m`, which goes with --topo"),
 )
 """What people paste by mistake: a mark in its first lines, and what it is."""
 

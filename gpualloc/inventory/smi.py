@@ -206,7 +206,7 @@ def _mig(
             continue
         instances.append(MigInstance(named.uuid, gi, ci, named.profile, _mib(device, "fb_memory_usage/total")))
     if left_out:
-        summary = f"{left_out} MIG instances of GPU {index} are left out: the report does not name them"
+        summary = f"{left_out} MIG instance{'' if left_out == 1 else 's'} of GPU {index} left out: not named here"
         notes.warn("smi-mig-left-out", summary, _LIST)
     return tuple(instances)
 
@@ -253,8 +253,8 @@ def _links(gpus: Sequence[Gpu], matrix: Topology | None) -> tuple[Link, ...]:
         return ()
     return tuple(
         Link(a.uuid, b.uuid, *topology.joined(matrix, a.index, b.index))
-        for position, a in enumerate(gpus)
-        for b in gpus[position + 1 :]
+        for position, b in enumerate(gpus)
+        for a in gpus[:position]
     )
 
 

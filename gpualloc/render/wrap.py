@@ -7,7 +7,6 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -66,7 +65,7 @@ def _line(line: Line, width: int) -> RichTable:
     return grid
 
 
-def _table(table: Table, width: int) -> Padding:
+def _table(table: Table, width: int) -> RichTable:
     first = head(table)
     rows = table.rows if first is None else (first, *table.rows)
     room = width - table.indent - GAP * (len(table.columns) - 1)
@@ -74,12 +73,19 @@ def _table(table: Table, width: int) -> Padding:
     words = [max(map(_longest_word, column)) for column in zip(*rows, strict=True)]
     least = [max(c) if column.whole else w for column, c, w in zip(table.columns, cells, words, strict=True)]
     widths = _shrink(cells, least, room)
-    grid = RichTable.grid(padding=(0, GAP, 0, 0), pad_edge=False)
-    for column, columns in zip(table.columns, widths, strict=True):
+    # Gaps are columns of their own: rich has counted the padding of the last column in one way and in another.
+    gaps = [table.indent, *[GAP] * (len(widths) - 1)]
+    grid = RichTable.grid()
+    for column, gap, columns in zip(table.columns, gaps, widths, strict=True):
+        if gap:
+            grid.add_column(width=gap)
         grid.add_column(width=columns, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*map(_text, row))
-    return Padding(grid, (0, 0, 0, table.indent))
+        texts: list[Text | str] = []
+        for gap, of in zip(gaps, row, strict=True):
+            texts += ["", _text(of)] if gap else [_text(of)]
+        grid.add_row(*texts)
+    return grid
 
 
 def _text(of: Cell) -> Text:

@@ -56,7 +56,7 @@ def flatten(inventory: Inventory, policy: Policy, project: str | None, pinned: f
         for gpu in gpus:
             instances: list[MigInstance | None] = [None]
             if gpu.mig is not None:
-                instances = list(sorted(gpu.mig, key=lambda part: (part.gi, part.ci, part.uuid)))
+                instances = sorted(gpu.mig, key=lambda part: (part.gi, part.ci, part.uuid))
             for mig in instances:
                 held = foreign(gpu, mig, project, pinned)
                 total = mig.memory_total_mib if mig else gpu.memory_total_mib

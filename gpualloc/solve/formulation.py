@@ -247,9 +247,7 @@ class Formulation:
                 block = self.blocks[number]
                 columns = [self.program.column(1) for _ in block.group.devices]
                 free.update(zip(reversed(block.group.devices), columns, strict=True))
-                self.program.row(
-                    {**block.used, **dict.fromkeys(columns, 1.0)}, upper=float(len(block.group.devices))
-                )
+                self.program.row({**block.used, **dict.fromkeys(columns, 1.0)}, upper=float(len(block.group.devices)))
                 for first, second in zip(columns, columns[1:], strict=False):
                     self.program.row({first: 1.0, second: -1.0}, lower=0.0)
             self._free.update(free)

@@ -84,7 +84,9 @@ def make_groups(problem: Problem) -> list[Group]:
             else:
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
-        groups += [Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)]
+        groups += [
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)
+        ]
     return groups
 
 
@@ -108,11 +110,7 @@ def patterns_of(problem: Problem, group: Group, supply: dict[int, int], most: in
     """
     d = group.devices[0]
     kinds = [problem.kinds[number] for number in group.kinds]
-    found = [
-        _pattern(problem, d, ((kind.number, 1),))
-        for kind in kinds
-        if kind.exclusive and supply[kind.number] > 0
-    ]
+    found = [_pattern(problem, d, ((kind.number, 1),)) for kind in kinds if kind.exclusive and supply[kind.number] > 0]
     sharing = [kind for kind in kinds if not kind.exclusive and supply[kind.number] > 0]
     # heavy first: the tree stays narrow
     sharing.sort(key=lambda kind: (-kind.weight[d], kind.number))
@@ -133,7 +131,7 @@ def _pattern(problem: Problem, d: int, counts: tuple[tuple[int, int], ...]) -> P
     return Pattern(counts, exclusive, load, peak_steps(load, problem.full[d]))
 
 
-def _fill(  # noqa: PLR0913 - the state of one recursion
+def _fill(
     problem: Problem,
     d: int,
     kinds: list[Kind],
@@ -187,7 +185,7 @@ def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> l
     return sorted(found)
 
 
-def _close(  # noqa: PLR0913 - one question with its whole context
+def _close(
     problem: Problem, kind: Kind, groups: list[Group], chosen: list[tuple[int, int]], group: Group, count: int
 ) -> bool:
     if kind.rank == NOT_LINKED:
@@ -227,8 +225,14 @@ def identical_hosts(problem: Problem, groups: list[Group]) -> list[list[int]]:
             )
             for group in members
         )
-        numa = tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host]) if problem.spread else ()
-        pairs = tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        numa = (
+            tuple(problem.numa_of[d] - problem.numa_of[base] for d in problem.host_devices[host])
+            if problem.spread
+            else ()
+        )
+        pairs = (
+            tuple(sorted((a - base, b - base, pair) for (a, b), pair in problem.pairs(host).items())) if linked else ()
+        )
         key = (shape, numa, pairs, problem.room[host], len(problem.host_devices[host]))
         signatures.setdefault(key, []).append(host)
     return [hosts for hosts in signatures.values() if len(hosts) > 1]

@@ -300,9 +300,7 @@ class Driver:
             terms[curve] = SQUARES
         return self._squares(number, rule, terms, Fraction(0))
 
-    def _squares(
-        self, number: int, rule: TierRule, terms: Terms, constant: Fraction
-    ) -> Bound:
+    def _squares(self, number: int, rule: TierRule, terms: Terms, constant: Fraction) -> Bound:
         below = rule.denominator(self.problem)
         mine = [curve for curve in self.curves if curve[0] in terms]
         point = self.start()

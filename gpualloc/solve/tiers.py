@@ -249,4 +249,3 @@ def shown(problem: Problem, rule: TierRule, value: Amount | Fraction | None) -> 
     if rule.name == "peak_load":
         return round(int(value) / below, 2)
     return float(Fraction(value) / below)
-

@@ -153,6 +153,7 @@ def cli() -> None:
     gpualloc plan       what would be written, and why
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
+    gpualloc verify     does every running worker see its GPUs?
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.

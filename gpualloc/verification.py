@@ -19,6 +19,9 @@ How = Literal["cuda", "nvidia-smi", "docker"]
 """What is known of a worker's devices rests on: CUDA in its container; what ``nvidia-smi -L`` lists there, less what
 ``CUDA_VISIBLE_DEVICES`` hides; or only what Docker was asked to give it, less the same."""
 
+FRAMEWORKS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
+"""How the packages that are asked are called."""
+
 
 @dataclass(frozen=True, slots=True)
 class Framework:

@@ -43,7 +43,8 @@ def main() -> None:
     if "--no-frameworks" not in sys.argv:
         asked.update((name, ask) for name, ask in FRAMEWORKS.items() if installed(name))
     children = {name: Child(ask) for name, ask in asked.items()}
-    answers: dict[str, Any] = {name: child.answer(deadline) for name, child in children.items()}
+    answers: dict[str, Any] = {name: children.pop(name).answer(deadline) for name in ("cuda", "nvidia_smi")}
+    answers["frameworks"] = {name: child.answer(deadline) for name, child in children.items()}
     answers.update(environment=environment(), wsl=os.path.exists("/dev/dxg"))  # noqa: PTH110 - one import less
     print(MARK + json.dumps(answers))  # noqa: T201 - this is the answer
 

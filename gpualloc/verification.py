@@ -66,7 +66,7 @@ class WorkerCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All workers of a project. ``findings`` are about containers that are no worker's; ``warnings``, about the inputs."""
+    """All workers of a project. ``findings``: on containers that are no worker's; ``warnings``: on the inputs."""
 
     project: str
     inventory: Inventory

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     from gpualloc.render.words import Device
     from gpualloc.verification import Framework, Seen, Verdict, Verification, WorkerCheck
 
-MARKS: dict[Verdict, tuple[str, Style]] = {"ok": ("= ok", "good"), "wrong": ("! wrong", "bad"), "unseen": ("? unseen", "warn")}
+MARKS: dict[Verdict, tuple[str, Style]] = {
+    "ok": ("= ok", "good"),
+    "wrong": ("! wrong", "bad"),
+    "unseen": ("? unseen", "warn"),
+}
 """How each verdict is marked."""
+
 
 def verification_text(verification: Verification, screen: Screen) -> str:
     """Return a table of all workers, what is wrong with them and likely why, and one line to sum it up."""
@@ -75,7 +80,8 @@ def _summary(verification: Verification) -> Line:
         return Line(cell("No worker asks for a GPU.", "title"))
     verdicts = [check.verdict for check in workers]
     right = verdicts.count("ok")
-    text = f"{right} of {counted(len(workers), 'worker')} of {verification.project} {'sees' if right == 1 else 'see'} exactly the GPUs the file gives"
+    noun = f"{counted(len(workers), 'worker')} of {verification.project}"
+    text = f"{right} of {noun} {'sees' if right == 1 else 'see'} exactly the GPUs the file gives"
     if unseen := verdicts.count("unseen"):
         text += f", {unseen} could not be looked into"
     return Line(cell(text, "title" if verification.good else "bad"))

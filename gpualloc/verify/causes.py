@@ -13,8 +13,6 @@ from gpualloc.cuda import visible
 from gpualloc.verify.given import by_cdi
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gpualloc.verify.docker import Container
     from gpualloc.verify.expect import Expectation
     from gpualloc.verify.look import Sight
@@ -37,8 +35,8 @@ class Cause(NamedTuple):
 class Case:
     """One worker whose container does not have what it should.
 
-    ``expected``: by the file. ``reachable``: by what Docker was asked. ``present``: in the container by nvidia-smi, else
-    the same as reachable. ``seen``: by CUDA. ``older``: how the container differs from the file.
+    ``expected``: by the file. ``reachable``: by what Docker was asked. ``present``: in the container by nvidia-smi,
+    else the same as reachable. ``seen``: by CUDA. ``older``: how the container differs from the file.
     """
 
     expectation: Expectation
@@ -102,7 +100,9 @@ def _no_driver(case: Case) -> Cause | None:
         return None
     capabilities = case.environment.get("NVIDIA_DRIVER_CAPABILITIES")
     if capabilities and not {"compute", "all"} & set(capabilities.split(",")):
-        detail = f"NVIDIA_DRIVER_CAPABILITIES={capabilities} leaves out compute, so CUDA's library is not in the container"
+        detail = (
+            f"NVIDIA_DRIVER_CAPABILITIES={capabilities} leaves out compute, so CUDA's library is not in the container"
+        )
         return Cause("no-compute", detail, "let it name compute,utility")
     detail = f"CUDA's library is not in the container ({case.sight.cuda_error})"
     if not case.reachable:
@@ -116,7 +116,11 @@ def _stale_cdi(case: Case) -> Cause | None:
         return None
     has, asked = case.machine.label(case.present) or "no GPU", case.machine.label(case.reachable)
     detail = f"its CDI name stands for {asked} and leads to {has}: the CDI spec is older than this machine's state"
-    return Cause("stale-cdi", detail, "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml, then docker compose up -d --force-recreate")
+    return Cause(
+        "stale-cdi",
+        detail,
+        "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml, then docker compose up -d --force-recreate",
+    )
 
 
 def _hidden(case: Case) -> Cause | None:
@@ -140,31 +144,34 @@ def _hidden(case: Case) -> Cause | None:
 
 
 def _reading(value: str, case: Case) -> tuple[str, str]:
+    """Return the code and the words for what CUDA makes of a value that does not show all devices present."""
     entries = [entry.strip() for entry in value.split(",")]
-    count = len(case.present)
-    numbered = "the container has no GPU" if not count else "the container numbers its one GPU 0"
-    if count > 1:
-        numbered = f"the container numbers its {count} GPUs from 0 to {count - 1}"
-    if not case.present:
-        return "cuda-hides", numbered
-    if not any(e.isdecimal() or e.startswith(("GPU-", "MIG-")) for e in entries):
+    numbers = [entry for entry in entries if entry.isdecimal()]
+    if not numbers and not any(entry.startswith(("GPU-", "MIG-")) for entry in entries):
         return "cuda-hides", "it names no device, which hides them all"
-    if len({e.isdecimal() for e in entries}) > 1:
+    if numbers and len(numbers) < len(entries):
         return "cuda-mixed", "numbers and UUIDs are mixed, and CUDA drops everything from the first of the other kind"
     if len(set(entries)) < len(entries):
         return "cuda-twice", "it names a device twice, and then CUDA shows none"
-    if entries[0].isdecimal():
-        host = {device.gpu.index for device in case.machine.devices}
-        beyond = next((int(e) for e in entries if int(e) >= count), None)
-        if beyond in host:
-            return "cuda-host-index", f"{beyond} is a number of the host, and {numbered}{_dropped(case)}"
-        if beyond is not None:
-            return "cuda-hides", f"there is no {beyond}: {numbered}{_dropped(case)}"
-        return "cuda-hides", f"{numbered}, and it names only some of them"
+    if numbers:
+        return _numbers([int(number) for number in numbers], case)
     gone = next((e for e in entries if not any(uuid.startswith(e) for uuid in case.present)), None)
     if gone is not None:
         return "cuda-hides", f"{gone} is not in the container{_dropped(case)}"
     return "cuda-hides", "it names only some of the container's GPUs"
+
+
+def _numbers(numbers: list[int], case: Case) -> tuple[str, str]:
+    count = len(case.present)
+    numbered = "the container has no GPU" if not count else "the container numbers its one GPU 0"
+    if count > 1:
+        numbered = f"the container numbers its {count} GPUs from 0 to {count - 1}"
+    beyond = next((number for number in numbers if number >= count), None)
+    if beyond is None:
+        return "cuda-hides", f"{numbered}, and it names only some of them"
+    if beyond in {device.gpu.index for device in case.machine.devices}:
+        return "cuda-host-index", f"{beyond} is a number of the host, and {numbered}{_dropped(case)}"
+    return "cuda-hides", f"there is no {beyond}: {numbered}{_dropped(case)}"
 
 
 def _dropped(case: Case) -> str:
@@ -177,11 +184,17 @@ def _other_devices(case: Case) -> Cause | None:
         return None
     has, asked = case.machine.label(case.present) or "no GPU", case.machine.label(case.reachable) or "none"
     detail = f"its container asks for {asked} and has {has}"
-    by_index = any(not name.rpartition("=")[2].startswith(("GPU-", "MIG-")) for r in case.container.requests for name in r.ids)
+    by_index = any(
+        not name.rpartition("=")[2].startswith(("GPU-", "MIG-")) for r in case.container.requests for name in r.ids
+    )
     if by_index:
         detail += ": it names GPUs by index, and an index may mean another GPU after a reboot"
         return Cause("index-id", detail, f"UUIDs stay: {APPLY}")
-    return Cause("other-devices", detail, "docker compose up -d --force-recreate; does NVIDIA_VISIBLE_DEVICES of the image get in?")
+    return Cause(
+        "other-devices",
+        detail,
+        "docker compose up -d --force-recreate; does NVIDIA_VISIBLE_DEVICES of the image get in?",
+    )
 
 
 def _cuda_fails(case: Case) -> Cause | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpualloc.verify.expect import Expectation
     from gpualloc.verify.machine import Machine
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """All there is about one worker. ``outdated`` asks whether Compose would make its container anew."""
@@ -153,7 +154,9 @@ def _devices(one: Evidence, case: Case) -> Iterator[Diagnostic]:
     where = expectation.where
     cause = likely_cause(case)
     if cause.code == "older-than-file" and one.outdated() is False:
-        detail = f"its container is not as the file says, though Compose takes it for up to date: {'; '.join(case.older)}"
+        detail = (
+            f"its container is not as the file says, though Compose takes it for up to date: {'; '.join(case.older)}"
+        )
         cause = cause._replace(code="container-differs", detail=detail, hint="docker compose up -d --force-recreate")
     if right:
         yield Diagnostic(cause.code, f"{expectation.worker}: {cause.detail}", where, cause.hint)

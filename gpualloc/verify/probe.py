@@ -59,7 +59,7 @@ def inherit() -> None:
     for name in [name for name in os.environ if name.startswith(INHERITED)]:
         del os.environ[name]
     # the last one counts: the engine puts its own NVIDIA_VISIBLE_DEVICES after the user's
-    os.environ.update(entry.split("=", 1) for entry in entries if entry.startswith(INHERITED) and "=" in entry)
+    os.environ.update(tuple(entry.split("=", 1)) for entry in entries if entry.startswith(INHERITED) and "=" in entry)
 
 
 def environment() -> dict[str, str]:
@@ -169,9 +169,9 @@ def installed(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def torch() -> dict[str, Any]:
+def ask_torch() -> dict[str, Any]:
     """Return what PyTorch lists. Its UUIDs came with version 2.4."""
-    import torch  # noqa: PLC0415 - only where it is installed
+    torch = importlib.import_module("torch")
 
     count = torch.cuda.device_count()
     found = [getattr(torch.cuda.get_device_properties(number), "uuid", None) for number in range(count)]
@@ -179,19 +179,19 @@ def torch() -> dict[str, Any]:
     return {"version": torch.__version__, "gpu_build": torch.version.cuda is not None, "count": count, "uuids": uuids}
 
 
-def tensorflow() -> dict[str, Any]:
+def ask_tensorflow() -> dict[str, Any]:
     """Return what TensorFlow lists; physical devices, since logical ones would take their memory."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors: they say why a GPU was passed over
-    import tensorflow as tf  # noqa: PLC0415 - only where it is installed
+    tf = importlib.import_module("tensorflow")
 
     count = len(tf.config.list_physical_devices("GPU"))
     return {"version": tf.__version__, "gpu_build": tf.test.is_built_with_cuda(), "count": count}
 
 
-def jax() -> dict[str, Any]:
+def ask_jax() -> dict[str, Any]:
     """Return what JAX lists, told not to take the devices' memory."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-    import jax  # noqa: PLC0415 - only where it is installed
+    jax = importlib.import_module("jax")
 
     plugins = importlib.util.find_spec("jax_plugins")
     names = [module.name for module in pkgutil.iter_modules(plugins.submodule_search_locations if plugins else [])]
@@ -200,7 +200,11 @@ def jax() -> dict[str, Any]:
     return {"version": jax.__version__, "gpu_build": built, "count": count}
 
 
-FRAMEWORKS: dict[str, Callable[[], dict[str, Any]]] = {"torch": torch, "tensorflow": tensorflow, "jax": jax}
+FRAMEWORKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "torch": ask_torch,
+    "tensorflow": ask_tensorflow,
+    "jax": ask_jax,
+}
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _outdated(container: Container | None, hashes: _Hashes) -> Callable[[], bool
 
 
 def match(expected: Sequence[Expectation], containers: Sequence[Container]) -> dict[str, Container]:
-    """Return each worker's container: the one of its service and number, running before stopped, oldest number first."""
+    """Return each worker's container: of its service and number, running before stopped, lowest number first."""
     by_service: dict[str, list[Container]] = {}
     for container in sorted(containers, key=lambda c: (not c.running, c.number)):
         by_service.setdefault(container.service, []).append(container)

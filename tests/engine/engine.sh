@@ -18,6 +18,8 @@
 #   - CDI specs are read from DIR/cdi.
 #
 # PACKAGES=DIR   where the packages are kept (about 75 MB to fetch, once); DIR/packages if absent
+# HOOK=FILE      the hook to use instead of the one that does nothing
+# RUNTIME=FILE   the runtime to call "nvidia" instead of runc
 # COMPOSE=FILE   the Compose to use instead of Debian's: 2.26 knows neither `gpus` nor CDI names under `devices`
 set -eu
 
@@ -67,8 +69,12 @@ programs() {
         [ ! -x "$root/$program" ] || ln -sf "$root/$program" "$bin/"
     done
     ln -sf "$root/usr/bin/tini-static" "$bin/docker-init"
-    printf '#!/bin/sh\nexit 0\n' >"$bin/nvidia-container-runtime-hook"
-    chmod +x "$bin/nvidia-container-runtime-hook"
+    hook=$bin/nvidia-container-runtime-hook
+    if [ -n "${HOOK:-}" ]; then
+        ln -sf "$HOOK" "$hook"
+    else
+        printf '#!/bin/sh\nexit 0\n' >"$hook" && chmod +x "$hook"
+    fi
     "$bin/dockerd" --version >/dev/null || fail "dockerd does not run here"
 }
 
@@ -84,7 +90,7 @@ configure() {
   "pidfile": "$dir/dockerd.pid",
   "features": {"cdi": true},
   "cdi-spec-dirs": ["$dir/cdi"],
-  "runtimes": {"nvidia": {"path": "$dir/bin/runc"}},
+  "runtimes": {"nvidia": {"path": "${RUNTIME:-$dir/bin/runc}"}},
   "bridge": "none",
   "iptables": false,
   "ip6tables": false

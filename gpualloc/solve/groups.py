@@ -48,18 +48,21 @@ def links_matter(problem: Problem) -> bool:
     return problem.topology and (several or not problem.spread)
 
 
-def make_groups(problem: Problem) -> list[Group]:
-    """Return the groups of all eligible devices, in the order of their first device."""
+def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
+    """Return the groups of all eligible devices, in the order of their first device.
+
+    Unless ``together``, a device that a sharing worker of several devices may have is a group of its own: which of its
+    parts meet on one device matters to counts.
+    """
     homes = set()
     if problem.stability != "ignore":
         homes = {d for job in problem.jobs for d in job.home or ()}
-    # a sharing worker on several devices needs to know which: two of its parts may not meet on one device
     spanning = {
         d
         for kind in problem.kinds
         if kind.most > 1 and not kind.exclusive
         for d in kind.weight
-        if problem.devices[d].mig is None
+        if problem.devices[d].mig is None and not together
     }
     linked = links_matter(problem)
     kinds_of: dict[int, list[int]] = {}

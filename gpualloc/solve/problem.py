@@ -149,6 +149,13 @@ class Problem:
         """Whether links count in the objective."""
         return self.policy.topology != "ignore"
 
+    def admits_pairs(self, kind: Kind, devices: Devices) -> bool:
+        """Tell whether the last of some devices is close enough to all the others for a kind's ``min_link``."""
+        if kind.rank == NOT_LINKED:
+            return True
+        last = devices[-1]
+        return all(self.link(min(d, last), max(d, last))[1] <= kind.rank for d in devices[:-1])
+
     def admits(self, kind: Kind, devices: Devices) -> bool:
         """Tell whether a set of devices satisfies a kind's own conditions, were nobody else there."""
         return (

@@ -117,12 +117,17 @@ def _compare(strategy: Strategy, peers: list[Peer], instances: Iterable[Instance
         _print_row(name, tally, proven.total(), outcome)
     print("  behind ours, by the tier that decided: on how many instances, and by how much on those")
     for name, tally in tallies.items():
-        gaps = (f"{tier} {n} ({tally.gap[tier] / tally.base[tier]:+.0%})" for tier, n in tally.behind.most_common())
+        gaps = (f"{tier} {n} ({_gap(tally, tier)})" for tier, n in tally.behind.most_common())
         print(f"    {name:{FIRST_COLUMN - 4}}" + ", ".join(gaps))
     wins = [f"{name}: {text}" for name, tally in tallies.items() for text in tally.ahead]
     for text in wins:
         print(f"  AHEAD OF OURS  {text}")
     return not wins
+
+
+def _gap(tally: Tally, tier: str) -> str:
+    gap, base = tally.gap[tier], tally.base[tier]
+    return f"{gap / base:+.1%}" if base else f"{gap:+.0f}"
 
 
 def _print_row(name: str, tally: Tally, count: int, outcome: str) -> None:

@@ -6,6 +6,7 @@ the commands that need them, so that ``--help`` and completion answer at once.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ DONE, FOUND, CANNOT, NO_FIT = 0, 1, 2, 3
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's text may hold what the terminal cannot show
     try:
         code = cli.main(standalone_mode=False)
     except GpuallocError as error:
@@ -367,7 +371,10 @@ def policy_show(name: str | None, project_directory: str | None) -> int:
 @click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
 @_directory_option
 def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
-    """Tell what is wrong with policies. Exits with 2 if one cannot be used, with 1 if one says something to no effect."""
+    """Tell what is wrong with policies.
+
+    Exits with 2 if one cannot be used, with 1 if one says something to no effect.
+    """
     from gpualloc.policy.review import check as review  # noqa: PLC0415
 
     code = DONE

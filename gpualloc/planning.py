@@ -273,8 +273,9 @@ def _stale(file: str, why: str) -> GpuallocError:
 def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
     """Write a plan's texts and return the names of the files written. ``output``: there instead of in place.
 
-    Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``. Each file is
-    replaced at once; one that has changed since it was read is not.
+    Each file is replaced at once; one that has changed since it was read is not.
+
+    Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
     """
     _one_host(planned.plan)
     return _write(planned.changes) if output is None else _write_to(output, planned.files)

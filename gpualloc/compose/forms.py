@@ -42,7 +42,10 @@ class Form:
 
 
 def forms_of(service: Service, data: dict[str, Any]) -> tuple[Form, ...]:
-    """Return every way in which a service's data asks for NVIDIA GPUs. Raises GpuallocError for what Compose refuses."""
+    """Return every way in which a service's data asks for NVIDIA GPUs.
+
+    Raises GpuallocError (``request``) for what Compose refuses.
+    """
     return (
         *_device_requests(service, data),
         *_gpus(service, data),

@@ -68,8 +68,7 @@ def _is_xml(source: str, text: str) -> bool:
 def _check_topo(topo: Path, texts: Mapping[str, str]) -> None:
     xml = [source for source, text in texts.items() if _is_xml(source, text)]
     if len(xml) != 1:
-        named = " and ".join(xml) or "no source"
-        summary = f"a topology goes with one output of `nvidia-smi -q -x`; here {named} is one"
+        summary = f"a topology goes with one output of `nvidia-smi -q -x`, not with {' and '.join(xml) or 'none'}"
         hint = "give `nvidia-smi -q -x` as the inventory; nvml and snapshots hold the links already"
         raise fail("inventory-topo", summary, Place(str(topo)), hint)
 

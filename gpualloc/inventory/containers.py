@@ -82,7 +82,7 @@ def _labels(ids: Sequence[str]) -> tuple[dict[str, dict[str, str]], tuple[Diagno
             errors="replace",
         )
     except subprocess.TimeoutExpired:
-        return {}, (_warning(f"docker did not answer within {_PATIENCE_S:.0f} s"),)
+        return {}, (_warning(f"docker did not answer within {_PATIENCE_S:g} s"),)
     except OSError as error:
         return {}, (_warning(f"docker cannot be run: {error.strerror}"),)
     labels = dict(_parse(line) for line in answer.stdout.splitlines() if line.startswith("{"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.inventory import health, machine, mig
+from gpualloc.inventory.cpulist import bits, ranges
 from gpualloc.inventory.probe import MIB, Probe, QueryError, as_text
 from gpualloc.model import ComputeMode, Gpu, HealthIssue, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 _UNKNOWN_NAME = "unknown model"
@@ -138,19 +138,26 @@ def _processes(probe: Probe, index: int, handle: Any) -> tuple[Process, ...]:
     absent = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND)
     held: dict[tuple[int, int | None], int | None] = {}
     for kind, quiet in (("Compute", ()), ("Graphics", absent), ("MPSCompute", absent)):
-        query = f"nvmlDeviceGet{kind}RunningProcesses"
-        for version in ("_v3", "_v2"):  # drivers before 510 have only the second
-            last = version == "_v2"
-            retry = () if last else (nvml.NVML_ERROR_FUNCTION_NOT_FOUND,)
-            entries = probe.ask(index, "processes", query + version, handle, quiet=(*quiet, *retry))
-            if entries is not None:
-                break
+        entries = _running(probe, index, handle, f"nvmlDeviceGet{kind}RunningProcesses", quiet)
         for entry in entries or ():
             instance = None if entry.gpuInstanceId == _NO_GPU_INSTANCE else int(entry.gpuInstanceId)
             used = None if entry.usedGpuMemory is None else entry.usedGpuMemory // MIB
             key = (int(entry.pid), instance)
             held[key] = _larger(held.get(key), used)
     return tuple(Process(pid, used, None, gi) for (pid, gi), used in sorted(held.items(), key=_by_pid))
+
+
+def _running(probe: Probe, index: int, handle: Any, query: str, quiet: tuple[int, ...]) -> Any:
+    if index in probe.dead:
+        return None
+    try:
+        return probe.call(f"{query}_v3", handle)
+    except QueryError as error:
+        if error.code == probe.nvml.NVML_ERROR_FUNCTION_NOT_FOUND:  # drivers before 510 have the version before
+            return probe.ask(index, "processes", f"{query}_v2", handle, quiet=quiet)
+        if error.code not in quiet:
+            probe.fail(index, "processes", query, error)
+        return None
 
 
 def _by_pid(item: tuple[tuple[int, int | None], int | None]) -> tuple[int, int]:
@@ -170,8 +177,7 @@ def _health(probe: Probe, index: int, handle: Any) -> tuple[HealthIssue, ...]:
         return probe.ask(index, "health", query, handle, *args, quiet=absent)
 
     rows = ask("nvmlDeviceGetRemappedRows")
-    # a GPU remaps rows (since Ampere) or retires pages (before): never both
-    pages = ask("nvmlDeviceGetRetiredPagesPendingStatus") if rows is None else None
+    pages = ask("nvmlDeviceGetRetiredPagesPendingStatus")
     ecc = ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
     return health.issues(
         row_remap_pending=None if rows is None else bool(rows[2]),
@@ -192,19 +198,3 @@ def _recovery_action(probe: Probe, index: int, handle: Any) -> str | None:
     except QueryError:
         return None
     return _RECOVERY.get(field.value.uiVal) if field.nvmlReturn == nvml.NVML_SUCCESS else None
-
-
-def bits(words: Sequence[int]) -> list[int]:
-    """Return the positions of the set bits of a mask of 64-bit words, the lowest first."""
-    return [64 * position + bit for position, word in enumerate(words) for bit in range(64) if word >> bit & 1]
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Write ascending numbers as the kernel writes a list of CPUs: ``0-55,112-167``; empty for none."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1][1:] = [number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(str(end) for end in part) for part in parts)

@@ -51,8 +51,8 @@ def links(probe: Probe, ends: Sequence[End]) -> tuple[Link, ...]:
     ports = {end.uuid: _ports(probe, end) for end in ends}
     return tuple(
         Link(a.uuid, b.uuid, _joined(ports, a, b), _pcie(probe, a, b))
-        for position, a in enumerate(ends)
-        for b in ends[position + 1 :]
+        for position, b in enumerate(ends)
+        for a in ends[:position]
     )
 
 
@@ -66,12 +66,16 @@ def _joined(ports: dict[str, _Ports | None], a: End, b: End) -> int | None:
 
 def _pcie(probe: Probe, a: End, b: End) -> PcieLevel | None:
     """Return how near two GPUs are over PCIe; None, with the reason noted, where that cannot be had."""
-    if b.index in probe.dead:
-        return None
-    level = probe.ask(a.index, "PCIe paths", _PATH, a.handle, b.handle)
-    if level is None:
+    if a.index in probe.dead or b.index in probe.dead:
         return None
     nvml = probe.nvml
+    try:
+        level = probe.call(_PATH, a.handle, b.handle)
+    except QueryError as error:
+        # which of the two it is does not show, not even where one is lost
+        for end in (a, b):
+            probe.note(end.index, "PCIe paths", _PATH, error.reason)
+        return None
     levels: dict[int, PcieLevel] = {
         nvml.NVML_TOPOLOGY_INTERNAL: "PIX",  # two GPUs of one board, behind its bridge
         nvml.NVML_TOPOLOGY_SINGLE: "PIX",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.errors import Diagnostic, Place
 from gpualloc.inventory import health
+from gpualloc.inventory.cpulist import ranges
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -104,7 +105,7 @@ def as_text(answer: str | bytes) -> str:
 def _on(indices: list[int]) -> str:
     if not indices:
         return ""
-    return f" on {'GPU' if len(indices) == 1 else 'GPUs'} {', '.join(str(index) for index in sorted(indices))}"
+    return f" on GPU{'' if len(indices) == 1 else 's'} {ranges(sorted(indices))}"
 
 
 def _warning(code: str, summary: str) -> Diagnostic:

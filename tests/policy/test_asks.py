@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_helpers import BAD_ASK, GOOD_ASK, at, good_asks, relaxed
 
 from gpualloc.errors import Diagnostic, GpuallocError, Place
 from gpualloc.model import Ask, GpuCount
 from gpualloc.policy.asks import ASK_KEYS, combine, parse_ask
+from tests.policy.helpers import BAD_ASK, GOOD_ASK, at, good_asks, relaxed
 
 
 def refused(data: object) -> tuple[Diagnostic, ...]:

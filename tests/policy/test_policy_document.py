@@ -9,10 +9,10 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_helpers import relaxed
 
 from gpualloc.errors import GpuallocError, Place
 from gpualloc.policy.document import MAX_DEPTH, Document, Node, document, merge, parse
+from tests.policy.helpers import relaxed
 
 LOADERS: list[Any] = [yaml.SafeLoader, *([yaml.CSafeLoader] if yaml.__with_libyaml__ else [])]
 SHIPPED = sorted((Path(__file__).parents[2] / "policies").glob("*.yaml"))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_helpers import relaxed
 
 from gpualloc.model import DeviceRef, Gpu, Host, MigInstance, Placement, Policy, Write
 from gpualloc.policy.environment import VARIABLES, environment, template_problem, variables, written_ids
 from gpualloc.policy.load import load
+from tests.policy.helpers import relaxed
 
 BASE = load("base", cwd=Path("/nonexistent"), compose_dir=None)
 ALL = {name.upper(): f"<${name}>" for name in VARIABLES}

@@ -5,8 +5,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from policy_helpers import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpualloc.errors import GpuallocError, Place
+from gpualloc.model import Ask, Exclude, GpuCount, Sharing, Write
+from gpualloc.policy.load import load
+from gpualloc.policy.review import check
+from gpualloc.policy.schema import place_of
+from gpualloc.policy.show import show
+from tests.policy.helpers import (
     BAD_POLICY,
     BAD_SECTIONS,
     good_asks,
@@ -17,13 +25,6 @@ from policy_helpers import (
     relaxed,
     unnamed,
 )
-
-from gpualloc.errors import GpuallocError, Place
-from gpualloc.model import Ask, Exclude, GpuCount, Sharing, Write
-from gpualloc.policy.load import load
-from gpualloc.policy.review import check
-from gpualloc.policy.schema import place_of
-from gpualloc.policy.show import show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -412,6 +413,63 @@ def test_how_a_policy_is_written_does_not_count(tmp_path: Path) -> None:
 def test_every_change_that_has_an_effect_counts(tmp_path: Path, old: str, new: str) -> None:
     assert FULL.count(old) == 1
     assert load_text(tmp_path, FULL.replace(old, new)).sha256 != load_text(tmp_path, FULL).sha256
+
+
+SCRAPS = [
+    "*a",
+    "&a ",
+    "<<: ",
+    "!x ",
+    "\t",
+    "\n  ",
+    ": ",
+    "- ",
+    "[",
+    "}",
+    "'",
+    '"',
+    "|",
+    ">",
+    "#",
+    "%",
+    "---\n",
+    "\0",
+    "\x85",
+    "é",
+]
+SCRAPS += ["yes", "null", "1e999", "9" * 50, "-1", "\r", "$", "?", "\ufeff", ", ", "", "\\x00"]
+DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20), st.sampled_from(SCRAPS)), min_size=1, max_size=4)
+
+
+def damaged(text: str, damage: list[tuple[float, int, str]]) -> str:
+    for part, length, scrap in damage:
+        position = int(part * len(text))
+        text = text[:position] + scrap + text[position + length :]
+    return text
+
+
+def load_or_explain(tmp_path: Path, text: str) -> None:
+    try:
+        policy = load_text(tmp_path, text)
+    except GpuallocError as error:
+        for problem in error.diagnostics:
+            assert problem.where is not None  # either is right: a policy, or errors with their places
+            assert problem.where.line or problem.code == "policy-empty"
+    else:
+        assert load_text(tmp_path, show(policy), "shown.yaml").sha256 == policy.sha256
+
+
+@relaxed
+@given(DAMAGE)
+def test_a_damaged_policy_loads_or_is_explained(tmp_path: Path, damage: list[tuple[float, int, str]]) -> None:
+    load_or_explain(tmp_path, damaged(FULL, damage))
+
+
+@pytest.mark.long
+@settings(relaxed, max_examples=20_000)
+@given(DAMAGE)
+def test_damaged_policies_at_length(tmp_path: Path, damage: list[tuple[float, int, str]]) -> None:
+    load_or_explain(tmp_path, damaged(FULL, damage))
 
 
 # policy check

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_helpers import at, load_text, relaxed
 
 from gpualloc.errors import Place
 from gpualloc.model import Ask, GpuCount, Policy
 from gpualloc.policy.asks import parse_ask
 from gpualloc.policy.load import load
 from gpualloc.policy.roles import ignored, roles_for, unmatched_roles
+from tests.policy.helpers import at, load_text, relaxed
 
 BASE = load("base", cwd=Path("/nonexistent"), compose_dir=None)
 

@@ -9,13 +9,13 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
-from policy_helpers import BAD_ASK, GOOD_ASK, at, chosen, good_asks, load_data, mixed, policies, relaxed
 from referencing import Registry, Resource
 
 from gpualloc.errors import GpuallocError
 from gpualloc.model import LINK_LEVELS, PortRule, SharingMode, Stability, Strategy, Topology
 from gpualloc.policy import asks, schema, values
 from gpualloc.policy.document import document, parse
+from tests.policy.helpers import BAD_ASK, GOOD_ASK, at, chosen, good_asks, load_data, mixed, policies, relaxed
 
 FOLDER = Path(__file__).parents[2] / "gpualloc" / "schemas"
 POLICIES = sorted((FOLDER.parents[1] / "policies").glob("*.yaml"))

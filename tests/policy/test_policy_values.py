@@ -8,11 +8,11 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_helpers import relaxed
 
 from gpualloc.errors import GpuallocError, Place
 from gpualloc.policy.asks import capability_matches, parse_capability_spec, parse_memory
 from gpualloc.policy.values import format_memory, is_glob, listed, shown, specificity
+from tests.policy.helpers import relaxed
 
 BYTES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

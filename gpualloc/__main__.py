@@ -1,0 +1,5 @@
+"""``python -m gpualloc``."""
+
+from gpualloc.cli import main
+
+main()

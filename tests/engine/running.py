@@ -72,7 +72,10 @@ class Engine:
         (host / "gpus").mkdir(parents=True)
         _build(host)
         hook = f"{sys.executable} {HERE / 'toolkit.py'}"
-        scripts = {"hook": f"exec {hook} hook {host}", "runtime": f'exec {hook} runtime {host} {directory}/bin/runc "$@"'}
+        scripts = {
+            "hook": f"exec {hook} hook {host}",
+            "runtime": f'exec {hook} runtime {host} {directory}/bin/runc "$@"',
+        }
         for name, command in scripts.items():
             (directory / name).write_text(f"#!/bin/sh\n{command}\n")
             (directory / name).chmod(0o755)
@@ -101,7 +104,9 @@ class Engine:
 
     def docker(self, *words: str, input: bytes | None = None, cwd: Path | None = None) -> str:  # noqa: A002 - as run()
         """Run docker, and return what it printed."""
-        done = subprocess.run(["docker", *words], input=input, cwd=cwd, env=self.environ, capture_output=True, check=False)
+        done = subprocess.run(
+            ["docker", *words], input=input, cwd=cwd, env=self.environ, capture_output=True, check=False
+        )
         if done.returncode:
             raise AssertionError(f"docker {' '.join(words)}: {done.stderr.decode()}")
         return done.stdout.decode()

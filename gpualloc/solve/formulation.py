@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpualloc.solve.blocks import CountBlock, PatternBlock
 from gpualloc.solve.groups import (
+    Group,
     TooManyPatternsError,
     identical_hosts,
     make_groups,
@@ -25,7 +27,7 @@ from gpualloc.solve.highs import Program
 
 if TYPE_CHECKING:
     from gpualloc.solve.blocks import Content
-    from gpualloc.solve.groups import Group
+    from gpualloc.solve.groups import Pattern
     from gpualloc.solve.highs import Terms
     from gpualloc.solve.problem import Assignment, Devices, Kind, Problem
 
@@ -96,20 +98,24 @@ class Formulation:
         self._free: dict[int, int] = {}
 
     def _make_blocks(self, groups: list[Group]) -> None:
-        from gpualloc.solve.groups import Group as MakeGroup  # noqa: PLC0415 - the name above is for typing only
-
         for group in groups:
-            try:
-                patterns = patterns_of(self.problem, group, self.supply, MOST_PATTERNS)
-            except TooManyPatternsError:
+            patterns = self._patterns(group)
+            if patterns is None:
                 for d in group.devices:
-                    single = MakeGroup(len(self.groups), group.host, (d,), group.kinds)
-                    self.groups.append(single)
-                    self.blocks.append(CountBlock(self.problem, self.program, single, self.supply))
+                    self._add_group((d,), group)
+                    self.blocks.append(CountBlock(self.problem, self.program, self.groups[-1], self.supply))
             else:
-                kept = MakeGroup(len(self.groups), group.host, group.devices, group.kinds)
-                self.groups.append(kept)
-                self.blocks.append(PatternBlock(self.problem, self.program, kept, patterns))
+                self._add_group(group.devices, group)
+                self.blocks.append(PatternBlock(self.problem, self.program, self.groups[-1], patterns))
+
+    def _patterns(self, group: Group) -> list[Pattern] | None:
+        try:
+            return patterns_of(self.problem, group, self.supply, MOST_PATTERNS)
+        except TooManyPatternsError:
+            return None
+
+    def _add_group(self, devices: Devices, like: Group) -> None:
+        self.groups.append(Group(len(self.groups), like.host, devices, like.kinds))
 
     def _add_draws(self) -> None:
         """Add the shapes of every kind that is not single, and tie them to what the groups hold."""
@@ -206,7 +212,7 @@ class Formulation:
         if problem.limit is not None and problem.limit < len(problem.devices):
             program.row(everywhere, upper=problem.limit)
         for hosts in identical_hosts(problem, self.groups):
-            for first, second in zip(hosts, hosts[1:], strict=False):
+            for first, second in pairwise(hosts):
                 row = dict(used_on[first])
                 add(row, used_on[second], -1.0)
                 program.row(row, lower=0.0)
@@ -248,7 +254,7 @@ class Formulation:
                 columns = [self.program.column(1) for _ in block.group.devices]
                 free.update(zip(reversed(block.group.devices), columns, strict=True))
                 self.program.row({**block.used, **dict.fromkeys(columns, 1.0)}, upper=float(len(block.group.devices)))
-                for first, second in zip(columns, columns[1:], strict=False):
+                for first, second in pairwise(columns):
                     self.program.row({first: 1.0, second: -1.0}, lower=0.0)
             self._free.update(free)
             for (a, b), (points, _) in sorted(problem.pairs(host).items()):
@@ -269,37 +275,42 @@ class Formulation:
         problem = self.problem
         values = [0.0] * len(self.program.lower)
         held: dict[int, Counter[int]] = {}
-        group_of = {d: group.number for group in self.groups for d in group.devices}
-        stays: Counter[tuple[int, Devices]] = Counter()
         for job, devices in zip(problem.jobs, assignment, strict=True):
-            if devices is None:
-                continue
-            for d in devices:
+            for d in devices or ():
                 held.setdefault(d, Counter())[job.kind] += 1
-            if not problem.kinds[job.kind].single:
-                shape = tuple(sorted(Counter(group_of[d] for d in devices).items()))
-                draw = self._draw_of.get((job.kind, shape))
-                if draw is None:
-                    return None
-                values[draw.column] += 1.0
-            if devices == job.home:
-                stays[job.kind, devices] += 1
+        if not self._encode_workers(assignment, values):
+            return None
         for block in self.blocks:
             contents: list[Content] = [tuple(sorted(held.get(d, {}).items())) for d in block.group.devices]
             if not block.encode(contents, values):
                 return None
-        for home in self.homes:
-            values[home.column] = float(stays[home.kind, home.devices])
         for host, numbers in self.on_host.items():
             members = (d for number in numbers for d in self.groups[number].devices)
             values[self.host_used[host]] = float(any(d in held for d in members))
         for column, row, fresh in self.moved.values():
             rest = sum(values[other] * part for other, part in row.items() if other != column)
             values[column] = max(0.0, -fresh - rest)
-        for d, column in self._free.items():
-            values[column] = 0.0 if d in held else 1.0
         self._order_free(held, values)
         return values
+
+    def _encode_workers(self, assignment: Assignment, values: list[float]) -> bool:
+        """Write who takes which shape and who stays at home; False where a shape has no column."""
+        problem = self.problem
+        group_of = {d: group.number for group in self.groups for d in group.devices}
+        stays: Counter[tuple[int, Devices]] = Counter()
+        for job, devices in zip(problem.jobs, assignment, strict=True):
+            if devices is None:
+                continue
+            if not problem.kinds[job.kind].single:
+                draw = self._draw_of.get((job.kind, tuple(sorted(Counter(group_of[d] for d in devices).items()))))
+                if draw is None:
+                    return False
+                values[draw.column] += 1.0
+            if devices == job.home:
+                stays[job.kind, devices] += 1
+        for home in self.homes:
+            values[home.column] = float(stays[home.kind, home.devices])
+        return True
 
     def _order_free(self, held: dict[int, Counter[int]], values: list[float]) -> None:
         # within a group the program only counts free devices, and has the last ones free first

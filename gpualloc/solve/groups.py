@@ -32,7 +32,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What one device holds: pairs of kind and how many, by kind; ``load`` in the device's units, foreign part included."""
+    """What one device holds: pairs of kind and how many, by kind.
+
+    ``load`` in the device's units, foreign part included.
+    """
 
     counts: tuple[tuple[int, int], ...]
     exclusive: bool
@@ -107,8 +110,9 @@ class TooManyPatternsError(Exception):
 
 
 def patterns_of(problem: Problem, group: Group, supply: dict[int, int], most: int) -> list[Pattern]:
-    """Return every non-empty pattern of a group, exclusive ones first; ``supply`` is how many workers of a kind there are.
+    """Return every non-empty pattern of a group, exclusive ones first.
 
+    ``supply`` is how many workers of a kind there are.
     Raises :class:`TooManyPatternsError` beyond ``most``.
     """
     d = group.devices[0]
@@ -164,7 +168,8 @@ def _fill(
 def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> list[tuple[tuple[int, int], ...]]:
     """Return every way to draw one worker's devices from the groups of one host: pairs of group number and how many.
 
-    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond ``most``.
+    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond
+    ``most``.
     """
     mine = [group for group in groups if kind.number in group.kinds]
     found: list[tuple[tuple[int, int], ...]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpualloc.policy.scoring import PEAK_STEPS
@@ -97,7 +98,7 @@ class Driver:
 
     def minimize(self, terms: Terms) -> Answer:
         """Minimise an expression, and look at what was found."""
-        answer = self.program.minimize(terms, self.limits, self.start())
+        answer = self.program.minimize(terms, self.limits)
         self.look(answer)
         return answer
 
@@ -147,12 +148,15 @@ class Driver:
             for kind in mine:
                 add(terms, self.formulation.placed[kind], -1.0)
             most = sum(supply[kind] for kind in mine)
-            bound, level_met = self.whole(terms, lambda level=level: self._tuple(number)[level], -most)
+            bound, level_met = self.whole(terms, partial(self._part, number, level), -most)
             bounds.append(bound)
             met = met and level_met
         if None in bounds:
             return None, False
         return tuple(bound for bound in bounds if bound is not None) or turned((0,), rule.sense), met
+
+    def _part(self, number: int, level: int) -> int:
+        return self._tuple(number)[level]
 
     def _tuple(self, number: int) -> tuple[int, ...]:
         amount = self.score[number]
@@ -308,7 +312,7 @@ class Driver:
         for _ in range(_ROUNDS):
             if point is not None:
                 self._tangent(mine, point)
-            answer = self.program.minimize(terms, self.limits, self.start())
+            answer = self.program.minimize(terms, self.limits)
             point = self.look(answer)
             bound = max(bound, answer.bound / SQUARES + float(constant))
             met = self.value(number) / below <= bound + _SLACK

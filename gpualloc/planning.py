@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+    from gpualloc.solve.capacity import Capacity
+    from gpualloc.solve.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,37 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
         options=options.solve,
     )
     return with_texts(workspace, solution, options, cwd)
+
+
+def explain_plan(planned: Planned, options: Options, worker: str | None) -> tuple[Explanation, ...]:
+    """Explain a plan's placements: of one worker, or of all. Raises GpuallocError (``unknown-worker``)."""
+    from gpualloc.solve.explain import explain  # noqa: PLC0415 - it solves again, which a plan need not pay for
+
+    workspace = planned.workspace
+    return explain(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        () if worker is None else (worker,),
+        project=workspace.project.name,
+        options=options.solve,
+    )
+
+
+def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
+    """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
+    from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
+
+    workspace = open_workspace(options, environ, cwd)
+    found = capacity(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        role,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return workspace, found
 
 
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:

@@ -15,6 +15,7 @@ from gpualloc.compose.reader import read_demand
 from gpualloc.compose.replicas import worker_name
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.workers import division_of, fresh_workers, orphans
+from gpualloc.compose.version import too_old_for_override
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
     from gpualloc.compose.replicas import Division
+    from gpualloc.compose.workers import Fresh
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+    from gpualloc.solve.capacity import Capacity
+    from gpualloc.solve.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,9 @@ def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> W
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy, _scale(options))
     reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    too_old = too_old_for_override() if options.override else None
     warnings = (
+        *((too_old,) if too_old else ()),
         *project.warnings,
         *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
@@ -160,6 +166,37 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
     return with_texts(workspace, solution, options, cwd)
 
 
+def explain_plan(planned: Planned, options: Options, worker: str | None) -> tuple[Explanation, ...]:
+    """Explain a plan's placements: of one worker, or of all. Raises GpuallocError (``unknown-worker``)."""
+    from gpualloc.solve.explain import explain  # noqa: PLC0415 - it solves again, which a plan need not pay for
+
+    workspace = planned.workspace
+    return explain(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        () if worker is None else (worker,),
+        project=workspace.project.name,
+        options=options.solve,
+    )
+
+
+def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
+    """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
+    from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
+
+    workspace = open_workspace(options, environ, cwd)
+    found = capacity(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        role,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return workspace, found
+
+
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     project, demand = workspace.project, workspace.demand
@@ -167,10 +204,12 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     whole = options.override is not None
     changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(demand, solution, whole=whole)
+    fresh = fresh_workers(demand.roles, project)
     if options.override is not None:
-        targets = (_override(options.override, cwd, changes, workspace),)
+        text = override_text(demand, project, changes, fresh, options.override) if changes else None
+        targets = [_override(options.override, cwd, text)]
     else:
-        targets = _in_place(workspace, changes)
+        targets = _in_place(workspace, changes, fresh)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -180,50 +219,48 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         profiles=project.profiles,
         scale=options.scale,
     )
-    told = tuple(w for w in _port_notes(workspace) if w not in solution.warnings)
+    told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
     solution = replace(solution, warnings=(*solution.warnings, *told))
     plan = Plan(inputs, solution, any(t.changed for t in targets))
-    return Planned(workspace, plan, targets, tuple(orphans(demand.roles)))
+    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
 
 
-def _in_place(workspace: Workspace, changes: list[Edit]) -> tuple[Target, ...]:
+def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
     """Return every file of the project with the text it gets."""
     project = workspace.project
     divisions: dict[ComposeFile, list[Division]] = {file: [] for file in project.files}
     holders = {service.name: service.file for service in project.services}
     for role in workspace.demand.roles:
         holders |= {member.worker.name: role.service.file for member in role.members}
-        division = division_of(role, project)
+        division = division_of(role, project, fresh.get(role.name, ()))
         if division is not None:
             divisions[role.service.file].append(division)
     own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
     for edit in changes:
         own[holders[edit.service]].append(edit)
-    return tuple(
+    return [
         Target(file.shown, file.source.path, file.source, rewrite(file, own[file], divisions[file]))
         for file in project.files
-    )
+    ]
 
 
-def _port_notes(workspace: Workspace) -> Iterator[PlanWarning]:
+def _port_notes(fresh: Mapping[str, list[Fresh]]) -> Iterator[PlanWarning]:
     """Tell which host ports new replicas get."""
-    for role in workspace.demand.roles:
-        for worker in fresh_workers(role, workspace.project) if role.splits or role.divided else ():
+    for role, workers in fresh.items():
+        for worker in workers:
             if worker.host:
-                name = worker_name(role.name, worker.number)
-                ports = ", ".join(str(p.first) if p.count == 1 else f"{p.first}-{p.first + p.count - 1}" for p in worker.host)
+                name = worker_name(role, worker.number)
+                ports = ", ".join(p.text for p in worker.host)
                 many = len(worker.host) > 1 or worker.host[0].count > 1
                 yield PlanWarning("ports", f"{name} publishes host port{'s' if many else ''} {ports}", (name,))
 
 
-def _override(shown: str, cwd: Path, changes: list[Edit], workspace: Workspace) -> Target:
-    """Return the override file with what it gets: with no edits, it goes."""
-    project = workspace.project
+def _override(shown: str, cwd: Path, text: str | None) -> Target:
+    """Return the override file with what it gets: without a text, it goes."""
     path = cwd / shown
     source = read_source(path, shown) if path.exists() else None
     if source is not None:
         check_ours(source.text, shown)
-    text = override_text(changes, [file.shown for file in project.files], shown) if changes else None
     return Target(shown, path, source, text)
 
 
@@ -364,7 +401,7 @@ def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple
     """
     project = load_project(options.project, environ, cwd)
     if options.override is not None:
-        targets = [_override(options.override, cwd, [], project)]
+        targets = [_override(options.override, cwd, None)]
     else:
         targets = [Target(f.shown, f.source.path, f.source, f.original().text) for f in project.files]
     return tuple(target for target in targets if target.changed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class HostPorts:
     first: int
     count: int
     pool: bool
+
+    @property
+    def text(self) -> str:
+        """The ports as they are written."""
+        return str(self.first) if self.count == 1 else f"{self.first}-{self.first + self.count - 1}"
 
     def clashes(self, other: HostPorts) -> bool:
         """Return whether the two cannot be published on one host."""
@@ -64,7 +69,7 @@ def with_first(item: Any, first: int) -> Any:
     taken = host_ports(item)
     if taken is None:
         return item
-    text = str(first) if taken.count == 1 else f"{first}-{first + taken.count - 1}"
+    text = replace(taken, first=first).text
     if isinstance(item, dict):
         return item | {"published": first if isinstance(item["published"], int) else text}
     match = _SHORT.match(item)

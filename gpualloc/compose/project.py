@@ -183,6 +183,8 @@ def load_project(
     profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
     reader = _Reader(environment, cwd)
     layers = [(path, environment) for path in paths]
+    for path in (*paths, *((override,) if override else ())):
+        reader.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None
@@ -290,6 +292,8 @@ class _Reader:
     cwd: Path
     files: dict[Path, ComposeFile] = field(default_factory=dict)
     extended: dict[Path, ComposeFile] = field(default_factory=dict)
+    folders: dict[Path, Path] = field(default_factory=dict)
+    """Where the paths of the project's own files start: in the project's directory. Those of others start in theirs."""
     unset: set[str] = field(default_factory=set)
     project_name: str | None = None
 
@@ -451,7 +455,8 @@ class _Reader:
         if not isinstance(name, str):
             raise fail("extends", "extends names no service", where, "write extends: {service: NAME}")
         if isinstance(value, dict) and value.get("file"):
-            path = _folder(file.source.path) / str(value["file"])
+            home = Path(os.path.abspath(file.source.path))  # noqa: PTH100 - as in load()
+            path = self.folders.get(home, home.parent) / str(value["file"])
             file = self.load(path, edited=False)
             document = file.current if current else file.document
             nodes = {}
@@ -495,6 +500,8 @@ class _Reader:
             )
             inner = load_environment(directory, env_files or None, environment)
             name = self.project_name
+            for path in paths:
+                self.folders.setdefault(Path(os.path.abspath(path)), directory)  # noqa: PTH100 - as in load()
             services = self.services([(path, inner) for path in paths], current=current)
             self.project_name = name
             for key, service in services.items():

@@ -5,6 +5,7 @@ For every service that was edited it holds how to undo the edits. What the plain
 have an empty entry. Otherwise an entry has
 
 - ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
+- ``env``: other variables that were added;
 - ``original``: by path, the text to put back, or null where there was nothing;
 - ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
@@ -49,7 +50,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
 _INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
-_PARTS = frozenset(("request", "original", "inherits", "wrapped", "kept"))
+_PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 _INVERSE = ("original", "inherits", "wrapped")
 _ROLE = frozenset(("replicas", "gone", *_INVERSE))
@@ -145,10 +146,18 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
     original = dict(inverse.original)
     result: dict[str, Any] = {}
     kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
+    added = [path for path, text in original.items() if text is None and _is_extra_variable(path)]
+    if added:
+        result["env"] = [path[1] for path in added]
+        original = {path: text for path, text in original.items() if path not in added}
     result |= _inverse_entry(original, inverse)
     if kept:
         result["kept"] = kept
     return result
+
+
+def _is_extra_variable(path: Path) -> bool:
+    return len(path) == 2 and path[0] == "environment" and path[1] not in OWNED
 
 
 def _shorten_environment(original: dict[Path, str | None]) -> list[str]:
@@ -267,6 +276,10 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
     if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
         raise damaged
     original = inverse.original
+    added = value.get("env", [])
+    if not isinstance(added, list) or not all(isinstance(name, str) for name in added):
+        raise damaged
+    original |= {("environment", name): None for name in added}
     removed = {} if "environment" in kept or _environment_listed(original) else dict.fromkeys(OWNED)
     found = None if "devices" in kept or any(map(_is_request, original)) else _request(document, service)
     original |= {("environment", name): None for name in removed}

@@ -40,8 +40,10 @@ class Fresh:
     host: tuple[HostPorts, ...]
 
 
-def division_of(role: Role, project: Project) -> Division | None:
+def division_of(role: Role, project: Project, workers: Iterable[Fresh]) -> Division | None:
     """Return what is to be done to a role's file for each worker to have a service there; None for nothing.
+
+    ``workers``: those that have none yet.
 
     Raises GpuallocError (``replicas-split``) where that cannot be.
     """
@@ -53,7 +55,6 @@ def division_of(role: Role, project: Project) -> Division | None:
     _check_spread(role)
     check_free(role, project)
     check_named(role, project, [role.name] if role.splits else [one.name for one in role.surplus], inside=True)
-    workers = fresh_workers(role, project)
     taken = taken_away(service) if role.splits else ()
     return Division(
         role.name,
@@ -159,41 +160,44 @@ def _is_first(service: Service) -> bool:
 # Host ports
 
 
-def fresh_workers(role: Role, project: Project) -> list[Fresh]:
-    """Return what each worker that has no service of its own yet is to have, in order; the first keeps its ports.
+def fresh_workers(roles: Iterable[Role], project: Project) -> dict[str, list[Fresh]]:
+    """Return what each worker that has no service of its own yet is to have, by role; the first keeps its ports.
 
     Raises GpuallocError (``replicas-split``) where there is no port left, or none may be chosen.
     """
-    service = role.service
-    fresh = [member.worker.replica for member in role.members if not member.present]
-    if not fresh:
-        return []
-    _check_fixed(service)
-    _check_ports(role, fresh)
-    items = service.data.get("ports") or []
-    taken = [found for one in _all_services(project) for item in one.now.get("ports") or () if (found := host_ports(item))]
-    taken += [found for item in items if (found := host_ports(item))]
-    workers: list[Fresh] = []
-    for number in fresh:
-        if number == 1:
-            workers.append(Fresh(1, container_name(service, 1), None, ()))
+    taken: list[HostPorts] | None = None
+    result: dict[str, list[Fresh]] = {}
+    for role in roles:
+        fresh = [m.worker.replica for m in role.members if not m.present] if role.splits or role.divided else []
+        if not fresh:
             continue
-        own: list[Any] = []
-        host: list[HostPorts] = []
-        for index, item in enumerate(items):
-            ports = host_ports(item)
-            if ports is not None and not _enough(ports, len(role.members)):
-                following = next_free(ports, taken)
-                if following is None:
-                    summary = f"there is no host port left for {worker_name(role.name, number)}"
-                    raise refused(service, "ports", summary, "publish other ports, or none", index)
-                taken.append(following)
-                host.append(following)
-                own.append(with_first(item, following.first))
-            else:
-                own.append(item)
-        workers.append(Fresh(number, container_name(service, number), own if host else None, tuple(host)))
-    return workers
+        if taken is None:
+            services = [(s.now or s.data).get("ports") or () for s in _all_services(project)]
+            taken = [ports for items in services for item in items if (ports := host_ports(item))]
+        _check_fixed(role.service)
+        _check_ports(role, fresh)
+        result[role.name] = [_fresh(role, number, taken) for number in fresh]
+    return result
+
+
+def _fresh(role: Role, number: int, taken: list[HostPorts]) -> Fresh:
+    service = role.service
+    container = container_name(service, number)
+    own: list[Any] = []
+    host: list[HostPorts] = []
+    for index, item in enumerate(service.data.get("ports") or () if number != 1 else ()):
+        ports = host_ports(item)
+        if ports is None or _enough(ports, len(role.members)):
+            own.append(item)
+            continue
+        following = next_free(ports, taken)
+        if following is None:
+            why = f"there is no host port left for {worker_name(role.name, number)}"
+            raise refused(service, "ports", why, "publish other ports, or none", index)
+        taken.append(following)
+        host.append(following)
+        own.append(with_first(item, following.first))
+    return Fresh(number, container, own if host else None, tuple(host))
 
 
 def _all_services(project: Project) -> Iterator[Service]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from gpualloc.compose.reader import Role
+    from gpualloc.compose.reader import Member, Role
     from gpualloc.errors import Place, Severity
     from gpualloc.planning import Options, Workspace
     from gpualloc.policy.filters import Device
@@ -36,18 +36,18 @@ class _State:
     demands: dict[str, DeviceDemand]
     forms: dict[str, tuple[Form, ...]]
 
-    def pinned(self, role: Role) -> tuple[str, ...]:
-        """Return the UUIDs that a role's worker is pinned to, unknown ids as written."""
-        return self.pins.by_worker.get(role.request.workers[0].name, ())
+    def pinned(self, member: Member) -> tuple[str, ...]:
+        """Return the UUIDs that a worker is pinned to, unknown ids as written."""
+        return self.pins.by_worker.get(member.worker.name, ())
 
-    def place(self, role: Role) -> Place:
-        """Return where a role's request stands in the file as it is."""
-        forms = self.forms[role.service.name]
+    def place(self, member: Member) -> Place:
+        """Return where a worker's request stands in the file as it is."""
+        forms = self.forms[member.worker.name]
         path = forms[0].path if forms else ()
         for step in ("device_ids", "count"):
-            if role.service.node(*path, step, current=True) is not None:
-                return role.service.place(*path, step, current=True)
-        return role.service.place(*path, current=True)
+            if member.service.node(*path, step, current=True) is not None:
+                return member.service.place(*path, step, current=True)
+        return member.service.place(*path, current=True)
 
     def label(self, uuid: str) -> str:
         """Return what messages call a device."""
@@ -75,8 +75,11 @@ def findings(workspace: Workspace) -> list[Diagnostic]:
     state = _state(workspace)
     found: list[Diagnostic] = []
     for role in workspace.demand.roles:
-        for rule in (_replicas, _unpinned, _lost, _indices, _unfit, _cuda):
-            found += rule(state, role)
+        found += _replicas(role)
+        # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
+        for member in role.members[:1] if _shares(role) else role.members:
+            for rule in (_unpinned, _lost, _indices, _unfit, _cuda) if member.present else (_cuda,):
+                found += rule(state, member)
     found += _crowded(state)
     told = {f.where for f in found if f.severity == "error"}
     found += (f for f in _movers(state) if f.where not in told)
@@ -89,7 +92,8 @@ def _state(workspace: Workspace) -> _State:
     devices = flatten(workspace.inventory, workspace.policy, workspace.project.name, pins.uuids())
     shares = hand_shares(workspace.requests, pins)
     demands = {w.name: demand_of(r, w, workspace.policy, shares) for r in workspace.requests for w in r.workers}
-    forms = {role.service.name: forms_of(role.service, role.service.now) for role in workspace.demand.roles}
+    members = [member for role in workspace.demand.roles for member in role.members]
+    forms = {member.worker.name: forms_of(member.service, member.service.now) for member in members}
     return _State(workspace, pins, {d.uuid: d for d in devices}, demands, forms)
 
 
@@ -104,19 +108,30 @@ _APPLY = "gpualloc apply mends it"
 # One role
 
 
-def _replicas(_state: _State, role: Role) -> Iterator[Diagnostic]:
-    count = len(role.request.workers)
-    if count > 1:
-        summary = f"{role.service.name} has {count} replicas, which all get the same GPUs"
-        yield _finding(
-            "replicas-share", summary, role.service.place(current=True), "write them as services of their own"
-        )
+def _shares(role: Role) -> bool:
+    return role.splits and not role.divided
 
 
-def _unpinned(state: _State, role: Role) -> Iterator[Diagnostic]:
-    if state.pinned(role) or len(role.request.workers) > 1:
+def _replicas(role: Role) -> Iterator[Diagnostic]:
+    count = len(role.members)
+    where = role.service.place(current=True)
+    if _shares(role):
+        if count > 1:
+            hint = "gpualloc apply makes each a service of its own"
+            summary = f"{role.name} has {count} replicas, which all get the same GPUs"
+            yield _finding("replicas-share", summary, where, hint)
         return
-    name = role.service.name
+    there = sum(member.present for member in role.members) + len(role.surplus)
+    if there != count:
+        services = "1 service" if there == 1 else f"{there} services"
+        summary = f"{role.name} has {services}, and {count} {'is' if count == 1 else 'are'} asked for"
+        yield _finding("replicas-differ", summary, where, _APPLY)
+
+
+def _unpinned(state: _State, member: Member) -> Iterator[Diagnostic]:
+    if state.pinned(member):
+        return
+    name = member.worker.name
     forms = state.forms[name]
     count = forms[0].count if forms else None
     if count is None:
@@ -127,36 +142,36 @@ def _unpinned(state: _State, role: Role) -> Iterator[Diagnostic]:
         summary = f"{name} is not pinned: Compose gives it the host's first GPU, like every other service with count: 1"
     else:
         summary = f"{name} is not pinned: Compose gives it the host's first {count.max} GPUs"
-    yield _finding("not-pinned", summary, state.place(role), _APPLY)
+    yield _finding("not-pinned", summary, state.place(member), _APPLY)
 
 
-def _lost(state: _State, role: Role) -> Iterator[Diagnostic]:
-    lost = [i for i in state.pinned(role) if i not in state.devices]
+def _lost(state: _State, member: Member) -> Iterator[Diagnostic]:
+    lost = [i for i in state.pinned(member) if i not in state.devices]
     if not lost:
         return
     hosts = ", ".join(host.name for host in state.workspace.inventory.hosts)
     if state.pins.elsewhere:
-        summary = f"{role.service.name} is pinned to {', '.join(lost)}, and {hosts} has none of the file's GPUs"
-        yield _finding("other-machine", summary, state.place(role), "gpualloc apply pins it to this machine's GPUs")
+        summary = f"{member.worker.name} is pinned to {', '.join(lost)}, and {hosts} has none of the file's GPUs"
+        yield _finding("other-machine", summary, state.place(member), "gpualloc apply pins it to this machine's GPUs")
     else:
-        summary = f"{role.service.name} is pinned to {', '.join(lost)}, which {hosts} does not have"
-        yield _finding("lost-device", summary, state.place(role), "gpualloc apply replaces it")
+        summary = f"{member.worker.name} is pinned to {', '.join(lost)}, which {hosts} does not have"
+        yield _finding("lost-device", summary, state.place(member), "gpualloc apply replaces it")
 
 
-def _indices(state: _State, role: Role) -> Iterator[Diagnostic]:
-    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(role):
+def _indices(state: _State, member: Member) -> Iterator[Diagnostic]:
+    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
-    known = [i for i in role.request.workers[0].pinned or () if not i.startswith(("GPU-", "MIG-"))]
+    known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
     if known:
         summary = (
-            f"{role.service.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
+            f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
-        yield _finding("index-id", summary, state.place(role), f"UUIDs stay: {_APPLY}", "warning")
+        yield _finding("index-id", summary, state.place(member), f"UUIDs stay: {_APPLY}", "warning")
 
 
-def _unfit(state: _State, role: Role) -> Iterator[Diagnostic]:
-    worker = role.request.workers[0].name
-    for uuid in state.pinned(role):
+def _unfit(state: _State, member: Member) -> Iterator[Diagnostic]:
+    worker = member.worker.name
+    for uuid in state.pinned(member):
         device = state.devices.get(uuid)
         if device is None:
             continue
@@ -164,23 +179,23 @@ def _unfit(state: _State, role: Role) -> Iterator[Diagnostic]:
         if refusal is not None:
             code, detail = refusal
             code = "unhealthy-device" if code == "unhealthy" else f"unfit-{code.replace('_', '-')}"
-            summary = f"{role.service.name} is pinned to {state.label(uuid)}: {detail}"
-            yield _finding(code, summary, state.place(role), "gpualloc apply moves it")
+            summary = f"{member.worker.name} is pinned to {state.label(uuid)}: {detail}"
+            yield _finding(code, summary, state.place(member), "gpualloc apply moves it")
             continue
         for issue in device.gpu.health:
             if issue.fatal:
-                summary = f"{role.service.name} is pinned to {state.label(uuid)}, which is unhealthy: {issue.detail}"
+                summary = f"{member.worker.name} is pinned to {state.label(uuid)}, which is unhealthy: {issue.detail}"
                 hint = "under a policy with exclude.unhealthy, gpualloc apply moves it"
-                yield _finding("unhealthy-device", summary, state.place(role), hint)
+                yield _finding("unhealthy-device", summary, state.place(member), hint)
 
 
-def _cuda(state: _State, role: Role) -> Iterator[Diagnostic]:
+def _cuda(state: _State, member: Member) -> Iterator[Diagnostic]:
     """Compare what CUDA would show in the container with what the worker was given."""
-    service = role.service
+    service = member.service
     value = (service.now.get("environment") or {}).get("CUDA_VISIBLE_DEVICES")
-    own = [u for u in state.pinned(role) if u in state.devices]
+    own = [u for u in state.pinned(member) if u in state.devices]
     own.sort(key=lambda u: state.devices[u].position)
-    given = own or _first_devices(state, role)
+    given = own or _first_devices(state, member)
     if not given:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
@@ -188,22 +203,23 @@ def _cuda(state: _State, role: Role) -> Iterator[Diagnostic]:
     present = everything if service.now.get("privileged") else given
     if value is None:
         if set(present) != set(given):
-            summary = f"{service.name} is privileged: its container sees all {len(present)} devices of the host"
+            summary = f"{member.worker.name} is privileged: its container sees all {len(present)} devices of the host"
             yield _finding("cuda-sees-more", summary, service.place("privileged", current=True), _APPLY)
         return
     shown = visible(value, present)
     if set(shown) == set(given):
         return
     if not shown:
-        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {service.name} no GPU at all: {_numbering(len(present))}"
+        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {member.worker.name} no GPU at all: {_numbering(len(present))}"
         code = "cuda-hides"
     elif set(shown) < set(given):
-        summary = f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {len(shown)} of its {len(given)} GPUs"
+        summary = f"CUDA_VISIBLE_DEVICES={value} shows {member.worker.name} {len(shown)} of its {len(given)} GPUs"
         code = "cuda-hides"
     else:
         names = ", ".join(state.label(u) for u in shown)
         summary = (
-            f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {names} in its privileged container, not what it got"
+            f"CUDA_VISIBLE_DEVICES={value} shows {member.worker.name} {names} in its privileged container, "
+            "not what it got"
         )
         code = "cuda-sees-more"
     yield _finding(
@@ -217,10 +233,10 @@ def _numbering(count: int) -> str:
     )
 
 
-def _first_devices(state: _State, role: Role) -> list[str]:
+def _first_devices(state: _State, member: Member) -> list[str]:
     """Return what the engine gives a service that is not pinned: the first N GPUs by index."""
-    forms = state.forms[role.service.name]
-    if not forms or state.pins.by_worker.get(role.request.workers[0].name):
+    forms = state.forms[member.worker.name]
+    if not forms or state.pins.by_worker.get(member.worker.name):
         return []
     whole = sorted((d for d in state.devices.values() if d.mig is None), key=lambda d: (d.host, d.gpu.index))
     first = [d for d in whole if d.host == whole[0].host]
@@ -235,38 +251,39 @@ def _first_devices(state: _State, role: Role) -> list[str]:
 
 def _crowded(state: _State) -> Iterator[Diagnostic]:
     """Find devices given to more workers than they can take."""
-    holders: dict[str, list[Role]] = {}
+    holders: dict[str, list[Member]] = {}
     for role in state.workspace.demand.roles:
-        for uuid in state.pinned(role):
-            holders.setdefault(uuid, []).append(role)
-    for uuid, roles in holders.items():
+        for member in role.members:
+            for uuid in state.pinned(member):
+                holders.setdefault(uuid, []).append(member)
+    for uuid, members in holders.items():
         device = state.devices.get(uuid)
-        if device is None or len(roles) < 2:
+        if device is None or len(members) < 2:
             continue
-        names = ", ".join(role.service.name for role in roles)
-        alone = [r for r in roles if state.demands[r.request.workers[0].name].exclusive]
+        names = ", ".join(member.worker.name for member in members)
+        alone = [m for m in members if state.demands[m.worker.name].exclusive]
         if alone:
-            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].service.name} wants it alone"
+            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].worker.name} wants it alone"
             hint = f"let them share with x-gpualloc: {{memory: …}}, or {_APPLY}"
-            yield _finding("given-twice", summary, state.place(roles[-1]), hint)
+            yield _finding("given-twice", summary, state.place(members[-1]), hint)
             continue
-        yield from _over(state, device, roles, names)
+        yield from _over(state, device, members, names)
 
 
-def _over(state: _State, device: Device, roles: list[Role], names: str) -> Iterator[Diagnostic]:
+def _over(state: _State, device: Device, members: list[Member], names: str) -> Iterator[Diagnostic]:
     most = state.workspace.policy.sharing.max_workers_per_gpu
-    if len(roles) > most:
-        summary = f"{state.label(device.uuid)} holds {len(roles)} workers, and the policy allows {most}: {names}"
-        yield _finding("over-capacity", summary, state.place(roles[-1]), _APPLY)
+    if len(members) > most:
+        summary = f"{state.label(device.uuid)} holds {len(members)} workers, and the policy allows {most}: {names}"
+        yield _finding("over-capacity", summary, state.place(members[-1]), _APPLY)
         return
-    demands = [state.demands[role.request.workers[0].name] for role in roles]
+    demands = [state.demands[member.worker.name] for member in members]
     if device.usable_mib is None or device.free_mib is None:
         return
     asked = sum(d.memory_mib if d.memory_mib is not None else device.usable_mib * (d.share or 0) for d in demands)
     if asked > device.free_mib:
         asks = f"{names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
         summary = f"{state.label(device.uuid)} is over capacity: {asks}"
-        yield _finding("over-capacity", summary, state.place(roles[-1]), _APPLY)
+        yield _finding("over-capacity", summary, state.place(members[-1]), _APPLY)
 
 
 def _movers(state: _State) -> Iterator[Diagnostic]:
@@ -274,12 +291,12 @@ def _movers(state: _State) -> Iterator[Diagnostic]:
     workspace = state.workspace
     policy = replace(workspace.policy, stability="keep")
     solution = solve(workspace.inventory, workspace.requests, policy, project=workspace.project.name)
-    roles = {w.name: role for role in workspace.demand.roles for w in role.request.workers}
+    members = {member.worker.name: member for role in workspace.demand.roles for member in role.members}
     for placement in solution.placements:
         if placement.action in {"move", "resize"}:
             summary = f"{placement.worker} would {placement.action}: {placement.reason}"
-            yield _finding(f"would-{placement.action}", summary, state.place(roles[placement.worker]), _APPLY)
+            yield _finding(f"would-{placement.action}", summary, state.place(members[placement.worker]), _APPLY)
     for unplaced in solution.unplaced:
         details = "; ".join(reason.detail for reason in unplaced.reasons)
         summary = f"{unplaced.worker} does not fit: {details}"
-        yield _finding("does-not-fit", summary, state.place(roles[unplaced.worker]), unplaced.hint)
+        yield _finding("does-not-fit", summary, state.place(members[unplaced.worker]), unplaced.hint)

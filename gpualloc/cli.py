@@ -305,9 +305,9 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
 def _tell_orphans(names: tuple[str, ...]) -> None:
     """Say what Compose will not end by itself."""
     if names:
-        what = "is no longer a service" if len(names) == 1 else "are no longer services"
+        what, them = ("is no longer a service", "it") if len(names) == 1 else ("are no longer services", "them")
         command = "docker compose up -d --remove-orphans"
-        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {'it' if len(names) == 1 else 'them'}", err=True)
+        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {them}", err=True)
 
 
 def _ask(question: str, *, yes: bool) -> None:

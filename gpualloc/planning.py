@@ -14,8 +14,8 @@ from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.replicas import worker_name
 from gpualloc.compose.rewrite import rewrite
-from gpualloc.compose.workers import division_of, fresh_workers, orphans
 from gpualloc.compose.version import too_old_for_override
+from gpualloc.compose.workers import division_of, fresh_workers, orphans
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory

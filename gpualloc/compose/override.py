@@ -111,7 +111,7 @@ def _copy(role: Role, member: Member, fresh: Fresh | None, project: Project) -> 
         _join(service, role.name, result)
     for path in REPLICAS:
         if at(service.data, path) is not None:
-            put(result, path, 1)
+            put(result, path, Tagged("!reset", None))
     return result
 
 

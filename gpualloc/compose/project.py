@@ -235,7 +235,7 @@ def _divided_over(
     result: dict[str, dict[int, str]] = {}
     for name, layered in now.items():
         extends = strip(layered.data.get("extends"))
-        role = extends.get("service") if isinstance(extends, dict) else None
+        role = str(extends.get("service")) if isinstance(extends, dict) else ""
         number = name.removeprefix(f"{role}-")
         if layered.holder is pins and role in then and name not in then and number.isdecimal():
             result.setdefault(role, {})[int(number)] = name

@@ -218,7 +218,9 @@ def _members(subject: _Subject, forms: tuple[Form, ...], written: int, replicas:
     return tuple(found)
 
 
-def _check_alike(first: Service, forms: tuple[Form, ...], own: Service, own_forms: tuple[Form, ...], count: int) -> None:
+def _check_alike(
+    first: Service, forms: tuple[Form, ...], own: Service, own_forms: tuple[Form, ...], count: int
+) -> None:
     asks = [(_agreed(service, some), service.ask) for service, some in ((first, forms), (own, own_forms))]
     if asks[0] != asks[1] or replicas_of(own) != count:
         where = own.place(*(own_forms[0].path if own_forms else ()))

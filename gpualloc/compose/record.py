@@ -11,9 +11,10 @@ have an empty entry. Otherwise an entry has
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
 - ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
 
-A role that was divided into a service for each worker has an entry under ``roles``, with ``replicas``, the number people
-may change, and what makes the first worker's service the role's again: ``original``, ``inherits`` and ``wrapped`` as
-above, and ``gone``: by path, for an entry that was taken away, the key before it, the lines between them, and its text.
+A role that was divided into a service for each worker has an entry under ``roles``, with ``replicas``, the number that
+people may change, and what makes the first worker's service the role's again: ``original``, ``inherits`` and
+``wrapped`` as above, and ``gone``: by path, for an entry that was taken away, the key before it, the lines between
+them, and its text.
 
 ``$`` is doubled in the recorded text, since Compose interpolates it. A re-plan reads the restored text, so it sees the
 requests as people wrote them, and writes from there: applying twice changes nothing because it does the same edits to

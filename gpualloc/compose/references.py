@@ -39,7 +39,8 @@ class _Reference:
 
     @property
     def node(self) -> Node:
-        return self.parent.entries[self.index].key if isinstance(self.parent, Mapping) else self.parent.items[self.index]
+        parent = self.parent
+        return parent.entries[self.index].key if isinstance(parent, Mapping) else parent.items[self.index]
 
 
 @dataclass(slots=True)

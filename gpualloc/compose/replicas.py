@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import is_merge, members, merge_sources, plain, same
-from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Scalar, parse, resolve, walk
+from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, parse, resolve, walk
 from gpualloc.compose.patch import patch
 from gpualloc.compose.record import unseal
 from gpualloc.compose.references import added, name_span, normal, removed, renamed, without_anchors
@@ -323,7 +323,8 @@ def _down(document: Document, offset: int, lines: int, limit: int | None = None)
     for _ in range(lines):
         line = document.next_line(offset)
         text = document.text[line : document.line_end(line)].strip()
-        if line == len(document.text) or (limit is not None and line >= limit) or (limit is None and text[:1] not in "#"):
+        past = bool(text) and text[0] != "#" if limit is None else line >= limit
+        if past or line == len(document.text):
             break
         offset = document.line_end(line)
     return offset

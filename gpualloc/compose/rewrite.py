@@ -35,9 +35,7 @@ def rewrite(file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Divisi
             inverses.setdefault(name, Inverse())
     document = append(document, inverses, chomp, roles)
     restored, record = restore(document)
-    if restored.text != unseal(split, chomp).text or (
-        roles and unsplit(restored, record).text != file.original().text
-    ):
+    if restored.text != unseal(split, chomp).text or (roles and unsplit(restored, record).text != file.original().text):
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"
         raise fail("cannot-undo", f"the edit of {services} could not be undone exactly", Place(file.shown), hint)

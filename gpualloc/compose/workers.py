@@ -70,9 +70,9 @@ def division_of(role: Role, project: Project, workers: Iterable[Fresh]) -> Divis
 
 
 def taken_away(service: Service) -> tuple[Path, ...]:
-    """Return the entries with a service's number of containers that can be taken away from it, and not just set to 1."""
-    document = service.file.document
-    return tuple(path for path in REPLICAS if at(service.base, path) is None and removable(document, service.name, path))
+    """Return the entries with a service's number of containers that can be taken away, and not just set to 1."""
+    document, name = service.file.document, service.name
+    return tuple(path for path in REPLICAS if at(service.base, path) is None and removable(document, name, path))
 
 
 def _first(role: Role, taken: tuple[Path, ...]) -> Iterator[Edit]:
@@ -235,7 +235,8 @@ def refused(service: Service, path: str, why: str, hint: str, *steps: int) -> Gp
     """Return the error for a role that cannot be divided."""
     role = service.name
     summary = f"{role} cannot become a service for each worker: {why}"
-    return fail("replicas-split", summary, service.place(*((path, *steps) if path else ())), hint)
+    where = service.place(path, *steps) if path else service.place()
+    return fail("replicas-split", summary, where, hint)
 
 
 def _check_spread(role: Role) -> None:

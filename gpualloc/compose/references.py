@@ -131,10 +131,11 @@ def added(document: Document, present: list[str], new: MappingType[str, list[str
     ``new``: by the present service that they follow, the new ones.
     """
     splices: list[Splice] = []
-    for found in _lists(document, present):
+    for found in _lists(document, [*present, *(name for names in new.values() for name in names)]):
         for group in found.groups.values():
             if all(name in group for name in present):
-                splices += (_insert(document, group[after], names) for after, names in new.items() if names)
+                missing = {after: [name for name in names if name not in group] for after, names in new.items()}
+                splices += (_insert(document, group[after], names) for after, names in missing.items() if names)
     return splices
 
 

@@ -54,9 +54,14 @@ def worker_name(role: str, number: int) -> str:
 
 def present(document: Document, record: Record, role: str) -> list[int]:
     """Return the numbers of a divided role's workers that have a service: one that gpualloc made, and still there."""
+    return [n for n in _known(record, role) if find_service(document, worker_name(role, n)) is not None]
+
+
+def _known(record: Record, role: str) -> list[int]:
+    """Return the numbers of a role's workers that gpualloc made a service for, there or not."""
     pattern = re.compile(rf"{re.escape(role)}-([1-9][0-9]*)\Z")
     found = (pattern.match(name) for name in record.services)
-    return sorted(int(m[1]) for m in found if m is not None and find_service(document, m[0]) is not None)
+    return sorted(int(match[1]) for match in found if match is not None)
 
 
 def workers_of(document: Document, record: Record, divisions: Iterable[Division], role: str) -> list[str]:
@@ -80,12 +85,12 @@ def divide(document: Document, record: Record, divisions: Iterable[Division]) ->
     for division in divisions:
         role = division.role
         if role in roles:
-            numbers = present(document, record, role)
+            numbers, known = present(document, record, role), _known(record, role)
             roles[role] = replace(roles[role], replicas=len(division.wanted))
         else:
             document, roles[role] = _isolate(document, division)
-            numbers = [1]
-        document = _rescale(document, role, numbers, division)
+            numbers = known = [1]
+        document = _rescale(document, numbers, known, division)
     return document, roles
 
 
@@ -115,12 +120,13 @@ def _entry(document: Document, service: str) -> Entry:
     return entry
 
 
-def _rescale(before: Document, role: str, numbers: Sequence[int], division: Division) -> Document:
-    wanted = division.wanted
+def _rescale(before: Document, numbers: Sequence[int], known: Sequence[int], division: Division) -> Document:
+    """Bring the services of a role, now ``numbers``, to those wanted. ``known``: with those that people removed."""
+    role, wanted = division.role, division.wanted
     if not any(n in wanted for n in numbers):
         hint = "restore the file from version control, or gpualloc reset"
         raise fail("replicas-split", f"the service {worker_name(role, wanted[0])} is gone", Place(before.file), hint)
-    leaving = [n for n in numbers if n not in wanted]
+    leaving = [n for n in known if n not in wanted]
     staying = [n for n in numbers if n in wanted]
     fresh = [n for n in wanted if n not in numbers]
     document = _without(before, role, leaving, staying)
@@ -344,7 +350,7 @@ def unsplit(document: Document, record: Record) -> Document:
             numbers = present(document, record, role)
             if not numbers:
                 continue
-            document = _without(document, role, numbers[1:], numbers[:1])
+            document = _without(document, role, [n for n in _known(record, role) if n != numbers[0]], numbers[:1])
             document = _rename(document, worker_name(role, numbers[0]), role)
             document = undo(document, {role: divided.inverse})
             for gone in reversed(divided.gone):

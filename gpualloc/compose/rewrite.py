@@ -29,6 +29,8 @@ def rewrite(file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Divisi
         return file.document.text
     sealed, chomp = seal(file.document)
     split, roles = divide(sealed, file.record, divisions)
+    if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
+        chomp = file.record.chomp
     document, inverses = patch(split, edits)
     for role in roles:
         for name in workers_of(split, file.record, divisions, role):

@@ -125,7 +125,8 @@ start() {
     [ ! -e "$dir/pid" ] || fail "there is one in $dir already"
     mkdir -p "$packages"
     packages=$(cd "$packages" && pwd)
-    [ -e "$packages/complete" ] || fetch "$packages" >&2
+    # one at a time, where several are started at once
+    (flock 9 && { [ -e "$packages/complete" ] || fetch "$packages" >&2; }) 9>"$packages/lock"
     programs "$packages/root" "$dir/bin"
     configure "$dir" "$packages/root"
     daemon "$dir"

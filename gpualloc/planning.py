@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+    from gpualloc.solve.capacity import Capacity
+    from gpualloc.solve.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,37 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
     return with_texts(workspace, solution, options, cwd)
 
 
+def explain_plan(planned: Planned, options: Options, worker: str | None) -> tuple[Explanation, ...]:
+    """Explain a plan's placements: of one worker, or of all. Raises GpuallocError (``unknown-worker``)."""
+    from gpualloc.solve.explain import explain  # noqa: PLC0415 - it solves again, which a plan need not pay for
+
+    workspace = planned.workspace
+    return explain(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        () if worker is None else (worker,),
+        project=workspace.project.name,
+        options=options.solve,
+    )
+
+
+def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
+    """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
+    from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
+
+    workspace = open_workspace(options, environ, cwd)
+    found = capacity(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        role,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return workspace, found
+
+
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     files = workspace.project.files
@@ -155,12 +188,10 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(workspace.demand, solution)
     if options.override is not None:
-        targets = (_override(options.override, cwd, changes, workspace.project),)
+        targets = [_override(options.override, cwd, changes, workspace.project)]
     else:
-        targets = tuple(
-            Target(file.shown, file.source.path, file.source, rewrite(file, own))
-            for file, own in _by_file(workspace.project, changes).items()
-        )
+        by_file = _by_file(workspace.project, changes)
+        targets = [Target(f.shown, f.source.path, f.source, rewrite(f, own)) for f, own in by_file.items()]
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -169,7 +200,7 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         policy_sha256=workspace.policy.sha256,
         profiles=workspace.project.profiles,
     )
-    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), tuple(targets))
 
 
 def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:

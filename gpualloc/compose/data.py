@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_CORE = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float"))
+_DIGITS = 300
+"""Longer numbers are text to go-yaml too: they fit no machine type."""
 _INT = re.compile(r"[-+]?(0[bB][01]+|0[oO][0-7]+|0[xX][0-9a-fA-F]+|[0-9]+)\Z")
 
 
@@ -34,7 +39,7 @@ def scalar_value(node: Scalar) -> Any:
     Source: go-yaml v3 ``resolve.go``. ``yes``, ``on`` and ``12:30`` stay strings.
     """
     text = node.value
-    if node.tag == "!!str" or node.tag == "tag:yaml.org,2002:str" or not node.plain:
+    if node.tag == "tag:yaml.org,2002:str" or not (node.plain or node.tag in _CORE):
         return text
     if text in _NULLS:
         return None
@@ -47,6 +52,8 @@ def scalar_value(node: Scalar) -> Any:
 
 def _number(text: str) -> Any:
     digits = text.replace("_", "")
+    if len(digits) > _DIGITS:
+        return text
     if _INT.match(digits):
         sign = -1 if digits[0] == "-" else 1
         body = digits.lstrip("+-")
@@ -124,7 +131,7 @@ def plain(node: Node, substitute: Callable[[str, Node], str] | None = None) -> A
 def lookup(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
     """Return the node at a path, through aliases and merge keys; None where there is none.
 
-    In an environment written as a list, a variable's name leads to its item.
+    In an environment written as a list, a variable's name leads to the last item that sets it.
     """
     for step in path:
         if node is None:
@@ -140,9 +147,38 @@ def _child(real: Node, step: str | int) -> Node | None:
         return None
     if isinstance(step, int):
         return real.items[step] if step < len(real.items) else None
-    return next((i for i in real.items if _variable(i) == step), None)
+    return next((item for item in reversed(real.items) if _variable(item) == step), None)
 
 
 def _variable(item: Node) -> str | None:
     real = resolve(item)
     return real.value.partition("=")[0] if isinstance(real, Scalar) else None
+
+
+def is_empty(node: Node) -> bool:
+    """Return whether a node holds nothing: null, ``{}``, ``[]``, or whatever ``!reset`` throws away."""
+    real = resolve(node)
+    if real.tag == "!reset":
+        return True
+    if isinstance(real, Scalar):
+        return scalar_value(real) is None
+    return not (real.entries if isinstance(real, Mapping) else real.items)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Compare plain values with their types: 1 is not True, and 1 is not 1.0."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(v, b[k]) for k, v in a.items())
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, Tagged):
+        return a.tag == b.tag and same(a.value, b.value)
+    return bool(a == b)
+
+
+def digest(value: Any) -> str:
+    """Return eight hexadecimal digits that stand for a plain value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, default=lambda tagged: [tagged.tag, tagged.value])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

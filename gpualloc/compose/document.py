@@ -9,27 +9,38 @@ collection runs on to the next token, past comments and blank lines.
 from __future__ import annotations
 
 import bisect
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any
 
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 MAX_BYTES = 8 * 1024 * 1024
 """Larger files are refused: the largest real compose files are a few hundred kB."""
 
 MAX_DEPTH = 200
-"""Deeper nesting is refused; Compose's own schema is about ten levels deep."""
+"""Deeper nesting is refused, aliases followed; Compose's own schema is about ten levels deep."""
 
 MAX_EXPANDED = 2_000_000
 """Nodes a document may have once its aliases are followed; more is an alias bomb."""
 
+BREAKS = "\n\r\x85\u2028\u2029"
+"""What libyaml, and so Compose's YAML library, takes for the end of a line (libyaml yaml_private.h, IS_BREAK)."""
+
+_BREAK = re.compile(f"\r\n|[{BREAKS}]")
+_BLOCK_HEADER = re.compile(r"(?:[&!]\S*[ \t]+)*[|>](?P<indicators>[-+0-9]*)")
+
 
 @dataclass(slots=True, eq=False)
 class Scalar:
-    """A scalar; ``plain`` if unquoted. ``start`` includes an anchor or tag, ``end`` is past the last character."""
+    """A scalar; ``plain`` if unquoted. ``start`` includes an anchor or tag, ``end`` is past the last character.
+
+    A block scalar ends with its last line, without the line ending; trailing blank lines are its own under ``+``.
+    """
 
     start: int
     end: int
@@ -96,23 +107,29 @@ class Alias:
     target: Node
 
 
-Node = Union[Scalar, Mapping, Sequence, Alias]
-Collection = Union[Mapping, Sequence]
+Node = Scalar | Mapping | Sequence | Alias
+Collection = Mapping | Sequence
 
 
 @dataclass(slots=True, eq=False)
 class Document:
-    """A compose file: its name as the user gave it, its text without byte order mark, and a tree per YAML document."""
+    """A compose file: its name as the user gave it, its text without byte order mark, and a tree per YAML document.
+
+    ``line_starts`` and ``line_ends`` hold offsets, one per line. ``end`` is where the last YAML document ends: at its
+    ``...`` if it has one, else at the end of the text.
+    """
 
     file: str
     text: str
     roots: list[Node]
     line_starts: list[int]
+    line_ends: list[int]
+    end: int
 
     def place(self, offset: int, path: str = "") -> Place:
         """Return the line and column (both from 1) of an offset into the text."""
-        line = bisect.bisect_right(self.line_starts, offset)
-        return Place(self.file, line, offset - self.line_starts[line - 1] + 1, path)
+        line = self._line(offset)
+        return Place(self.file, line + 1, offset - self.line_starts[line] + 1, path)
 
     def at(self, node: Node, path: str = "") -> Place:
         """Return where a node stands."""
@@ -125,19 +142,30 @@ class Document:
     @property
     def newline(self) -> str:
         """The file's line ending, by its first line."""
-        end = self.text.find("\n")
-        return "\r\n" if end > 0 and self.text[end - 1] == "\r" else "\n"
+        if len(self.line_starts) < 2:
+            return "\n"
+        return self.text[self.line_ends[0] : self.line_starts[1]]
+
+    def _line(self, offset: int) -> int:
+        return bisect.bisect_right(self.line_starts, offset) - 1
 
     def line_start(self, offset: int) -> int:
         """Return the offset at which the line holding ``offset`` starts."""
-        return self.line_starts[bisect.bisect_right(self.line_starts, offset) - 1]
+        return self.line_starts[self._line(offset)]
 
     def line_end(self, offset: int) -> int:
-        """Return the offset of the line ending after ``offset``, before its CR or LF, or the end of the text."""
-        end = self.text.find("\n", offset)
-        if end < 0:
-            return len(self.text)
-        return end - 1 if end > offset and self.text[end - 1] == "\r" else end
+        """Return the offset at which the line holding ``offset`` ends, before its line ending."""
+        return self.line_ends[self._line(offset)]
+
+    def next_line(self, offset: int) -> int:
+        """Return the offset at which the line after the one holding ``offset`` starts, or the end of the text."""
+        line = self._line(offset) + 1
+        return self.line_starts[line] if line < len(self.line_starts) else len(self.text)
+
+    def previous_end(self, offset: int) -> int:
+        """Return the offset at which the line before the one holding ``offset`` ends; 0 for the first line."""
+        line = self._line(offset)
+        return self.line_ends[line - 1] if line else 0
 
     def column(self, offset: int) -> int:
         """Return the column of an offset, counted from 0."""
@@ -152,7 +180,7 @@ def resolve(node: Node) -> Scalar | Mapping | Sequence:
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Yield a node and everything written inside it, aliases not followed."""
+    """Yield a node and everything written inside it, aliases not followed, in the order of the text."""
     stack: list[Node] = [node]
     while stack:
         current = stack.pop()
@@ -174,12 +202,12 @@ def parse(text: str, file: str) -> Document:
 
     if len(text) > MAX_BYTES:
         raise fail("file-size", f"the file has {len(text):,} characters", Place(file), _size_hint())
-    starts = [0]
-    position = text.find("\n")
-    while position >= 0:
-        starts.append(position + 1)
-        position = text.find("\n", position + 1)
-    document = Document(file, text, [], starts)
+    starts, ends = [0], []
+    for match in _BREAK.finditer(text):
+        ends.append(match.start())
+        starts.append(match.end())
+    ends.append(len(text))
+    document = Document(file, text, [], starts, ends, len(text))
     try:
         _Builder(document, yaml).build()
     except yaml.MarkedYAMLError as error:
@@ -187,76 +215,143 @@ def parse(text: str, file: str) -> Document:
     except yaml.reader.ReaderError as error:
         where = document.place(text.find(chr(error.character)) if isinstance(error.character, int) else 0)
         raise fail("yaml", f"not YAML: {error.reason}", where, "remove the control character") from None
-    _check_expansion(document)
     return document
+
+
+def block_header(source: str) -> re.Match[str] | None:
+    """Match the header of a block scalar: ``indicators`` is what follows ``|`` or ``>``. None for other nodes."""
+    return _BLOCK_HEADER.match(source)
 
 
 def _size_hint() -> str:
     return f"gpualloc reads compose files up to {MAX_BYTES // (1024 * 1024)} MiB; is this the right file?"
 
 
+@dataclass(slots=True, eq=False)
+class _Open:
+    """A collection whose end has not been read yet. ``size`` and ``depth`` count its content, aliases followed."""
+
+    node: Collection
+    key: Scalar | None = None
+    size: int = 1
+    depth: int = 0
+
+
 class _Builder:
     """Builds the trees from the parser's events, with a stack, so that nesting cannot exhaust Python's own."""
 
-    def __init__(self, document: Document, yaml) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001 - the module, imported late
+    def __init__(self, document: Document, yaml: ModuleType) -> None:
         self.document = document
         self.yaml = yaml
         self.anchors: dict[str, Node] = {}
-        self.stack: list[Collection] = []
-        self.keys: list[Scalar | None] = []
+        self.extents: dict[int, tuple[int, int]] = {}
+        self.stack: list[_Open] = []
 
     def build(self) -> None:
         yaml = self.yaml
+        handlers = {
+            yaml.ScalarEvent: self.scalar,
+            yaml.MappingStartEvent: self.mapping,
+            yaml.SequenceStartEvent: self.sequence,
+            yaml.AliasEvent: self.alias,
+            yaml.MappingEndEvent: self.close,
+            yaml.SequenceEndEvent: self.close,
+            yaml.DocumentStartEvent: self.document_start,
+            yaml.DocumentEndEvent: self.document_end,
+        }
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         for event in yaml.parse(self.document.text, Loader=loader):
-            start, end = event.start_mark.index, event.end_mark.index
-            kind = type(event)
-            if kind is yaml.ScalarEvent:
-                style = event.style if event.style in ("'", '"', "|", ">") else None
-                if style in ("|", ">"):
-                    end = self.block_scalar_end(start, end)
-                self.add(Scalar(start, end, event.value, style, event.anchor, event.tag), event.anchor)
-            elif kind is yaml.MappingStartEvent:
-                self.push(Mapping(start, end, bool(event.flow_style), anchor=event.anchor, tag=event.tag))
-            elif kind is yaml.SequenceStartEvent:
-                self.push(Sequence(start, end, bool(event.flow_style), anchor=event.anchor, tag=event.tag))
-            elif kind is yaml.AliasEvent:
-                self.alias(event.anchor, start, end)
-            elif kind in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
-                self.pop(end)
-            elif kind is yaml.DocumentStartEvent:
-                self.anchors.clear()
+            handler = handlers.get(type(event))
+            if handler is not None:
+                handler(event, event.start_mark.index, event.end_mark.index)
 
-    def block_scalar_end(self, start: int, end: int) -> int:
-        """Return the end of a block scalar's last line: trailing blank lines are its own only under ``+``."""
-        text = self.document.text[start:end]
-        if "+" in text.split("\n", 1)[0].split("#", 1)[0]:
-            return end - 1 if text.endswith("\n") else end
-        return start + len(text.rstrip())
+    def document_start(self, _event: object, _start: int, _end: int) -> None:
+        self.anchors.clear()
+        self.document.end = len(self.document.text)
 
-    def alias(self, name: str, start: int, end: int) -> None:
+    def document_end(self, event: Any, start: int, _end: int) -> None:
+        if event.explicit:
+            self.document.end = start
+
+    def scalar(self, event: Any, start: int, end: int) -> None:
+        style = event.style if event.style in {"'", '"', "|", ">"} else None
+        if style in {"|", ">"}:
+            end = _block_scalar_end(self.document, start, end, event.value)
+        node = Scalar(start, end, event.value, style, event.anchor, event.tag)
+        if event.anchor:
+            self.anchors[event.anchor] = node
+            self.extents[id(node)] = 1, 0
+        self.add(node, 1, 0)
+
+    def mapping(self, event: Any, start: int, end: int) -> None:
+        self.open(Mapping(start, end, bool(event.flow_style), anchor=event.anchor, tag=event.tag))
+
+    def sequence(self, event: Any, start: int, end: int) -> None:
+        self.open(Sequence(start, end, bool(event.flow_style), anchor=event.anchor, tag=event.tag))
+
+    def open(self, node: Collection) -> None:
+        if node.anchor:
+            self.anchors[node.anchor] = node
+        self.add(node, 0, 0)
+        self.stack.append(_Open(node))
+        if len(self.stack) > MAX_DEPTH:
+            raise self.too_deep(node)
+
+    def close(self, _event: object, _start: int, end: int) -> None:
+        done = self.stack.pop()
+        node = done.node
+        if node.flow:
+            node.end = end
+        elif isinstance(node, Mapping):
+            node.end = node.entries[-1].value.end if node.entries else node.end
+        else:
+            node.end = node.items[-1].end if node.items else node.end
+        if node.anchor:
+            self.extents[id(node)] = done.size, done.depth
+        if self.stack:
+            self.count(node, done.size, done.depth)
+
+    def alias(self, event: Any, start: int, end: int) -> None:
+        name = event.anchor
         target = self.anchors.get(name)
         where = self.document.place(start)
         if target is None:
             raise fail("yaml-alias", f"the alias *{name} has no anchor before it", where, f"define &{name} further up")
-        if any(target is open_ for open_ in self.stack):
+        if id(target) not in self.extents:
             raise fail("yaml-alias", f"the alias *{name} contains itself", where, "Compose cannot load such a file")
-        self.add(Alias(start, end, name, target), None)
+        self.add(Alias(start, end, name, target), *self.extents[id(target)])
 
-    def add(self, node: Node, anchor: str | None) -> None:
-        if anchor:
-            self.anchors[anchor] = node
+    def add(self, node: Node, size: int, depth: int) -> None:
         if not self.stack:
             self.document.roots.append(node)
             return
         parent = self.stack[-1]
-        if isinstance(parent, Sequence):
-            parent.items.append(node)
-        elif self.keys[-1] is None:
-            self.keys[-1] = self.key(parent, node)
+        if isinstance(parent.node, Sequence):
+            parent.node.items.append(node)
+        elif parent.key is None:
+            parent.key = self.key(parent.node, node)
         else:
-            parent.append(Entry(self.keys[-1], node))
-            self.keys[-1] = None
+            parent.node.append(Entry(parent.key, node))
+            parent.key = None
+        self.count(node, size, depth)
+
+    def count(self, node: Node, size: int, depth: int) -> None:
+        """Add what a node holds, aliases followed, to the collection it stands in, and refuse bombs."""
+        parent = self.stack[-1]
+        parent.size += size
+        parent.depth = max(parent.depth, depth + 1)
+        if parent.size > MAX_EXPANDED:
+            raise fail(
+                "yaml-alias",
+                f"following the aliases gives more than {MAX_EXPANDED:,} nodes",
+                self.document.at(node),
+                "such a file is an alias bomb; Compose refuses it too",
+            )
+        if len(self.stack) + depth > MAX_DEPTH:
+            raise self.too_deep(node)
+
+    def too_deep(self, node: Node) -> GpuallocError:
+        return fail("yaml-depth", f"nested more than {MAX_DEPTH} levels deep", self.document.at(node), _size_hint())
 
     def key(self, parent: Mapping, node: Node) -> Scalar:
         scalar = resolve(node)
@@ -270,24 +365,32 @@ class _Builder:
                 self.document.at(node),
                 "keep one of the two" if scalar.value != "<<" else "write one key: <<: [*first, *second]",
             )
-        return Scalar(node.start, node.end, scalar.value, scalar.style)
+        return Scalar(
+            node.start, node.end, scalar.value, scalar.style, anchor=scalar.anchor if node is scalar else None
+        )
 
-    def push(self, node: Collection) -> None:
-        self.add(node, node.anchor)
-        self.stack.append(node)
-        self.keys.append(None)
-        if len(self.stack) > MAX_DEPTH:
-            raise fail("yaml-depth", f"nested more than {MAX_DEPTH} levels deep", self.document.at(node), _size_hint())
 
-    def pop(self, end: int) -> None:
-        node = self.stack.pop()
-        self.keys.pop()
-        if node.flow:
-            node.end = end
-        elif isinstance(node, Mapping):
-            node.end = node.entries[-1].value.end if node.entries else node.end
-        else:
-            node.end = node.items[-1].end if node.items else node.end
+def _block_scalar_end(document: Document, start: int, end: int, value: str) -> int:
+    """Return where a block scalar's last line ends; PyYAML's mark runs on past the blank lines after it."""
+    header = block_header(document.text[start:end])
+    first = document.next_line(start)
+    content = value.rstrip("\n")
+    if header is not None and "+" in header["indicators"]:
+        # All that was read is content; the last line ending separates it from what follows.
+        return document.previous_end(end) if document.line_start(end) == end and end > first else end
+    if not content:
+        return document.line_end(start)
+    last = content[content.rfind("\n") + 1 :]
+    position = end
+    while position > first:
+        line = document.line_start(position - 1)
+        line_end = min(document.line_end(line), end)
+        text = document.text[line:line_end]
+        # A last line of blanks only, deeper than the block, is content; other blank lines are not.
+        if text.strip(" \t") or (not last.strip(" \t") and len(text) > len(last) and text.endswith(last)):
+            return line_end
+        position = line
+    return document.line_end(start)
 
 
 def _syntax_error(document: Document, error: Exception) -> GpuallocError:
@@ -298,41 +401,3 @@ def _syntax_error(document: Document, error: Exception) -> GpuallocError:
     if "\t" in line[: len(line) - len(line.lstrip())] or "'\\t'" in problem:
         return fail("yaml", "a tab indents this line", where, "YAML is indented with spaces only")
     return fail("yaml", f"not YAML: {problem}", where, "`docker compose config` reads the same file: does it agree?")
-
-
-def _check_expansion(document: Document) -> None:
-    """Refuse documents whose aliases multiply: sizes are summed once per node, so the check itself is linear."""
-    sizes: dict[int, int] = {}
-    for root in document.roots:
-        order = list(walk(root))
-        for node in reversed(order):
-            if isinstance(node, Mapping):
-                size = 1 + sum(1 + sizes[id(e.value)] for e in node.entries)
-            elif isinstance(node, Sequence):
-                size = 1 + sum(sizes[id(i)] for i in node.items)
-            else:
-                size = 1
-            sizes[id(node)] = size
-        # An anchor always stands before its aliases, so one pass in document order can add what they stand for.
-        _check_aliases(document, order, sizes)
-
-
-def _check_aliases(document: Document, order: list[Node], sizes: dict[int, int]) -> None:
-    expanded: dict[int, int] = {}
-    aliases = [n for n in order if isinstance(n, Alias)]
-    total = sizes[id(order[0])] if order else 0
-    starts = [a.start for a in aliases]
-    for alias in aliases:
-        target = resolve(alias)
-        if id(target) not in expanded:
-            first, last = bisect.bisect_left(starts, target.start), bisect.bisect_left(starts, target.end)
-            inner = sum(expanded[id(resolve(a))] for a in aliases[first:last])
-            expanded[id(target)] = sizes[id(target)] + inner
-        total += expanded[id(target)]
-        if total > MAX_EXPANDED:
-            raise fail(
-                "yaml-alias",
-                f"following the aliases gives more than {MAX_EXPANDED:,} nodes",
-                document.at(alias),
-                "such a file is an alias bomb; Compose refuses it too",
-            )

@@ -62,7 +62,8 @@ def parked(demand: Demand, solution: Solution) -> list[Edit]:
 def _several(role: Role) -> Exception:
     count = len(role.request.workers)
     name = role.service.name
-    where = role.service.place("deploy", "replicas")
+    scaled = role.service.node("scale") is not None
+    where = role.service.place(*(("scale",) if scaled else ("deploy", "replicas")))
     hint = f"replicas share one device list: write {name}-1 … {name}-{count} as services of their own"
     return fail(
         "replicas-split", f"{name} has {count} replicas, which this version cannot give different GPUs", where, hint

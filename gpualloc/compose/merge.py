@@ -82,25 +82,24 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if path in _VARIABLES:
         return variables(base) | variables(over)
     if path in _NAMES:
-        return _mapping(_named(base), _named(over), path, place)
+        base, over = _named(base), _named(over)
     if isinstance(base, dict) and isinstance(over, dict):
         return _mapping(base, over, path, place)
     if isinstance(base, list) and isinstance(over, list):
         combined = [*base, *strip(over)]
-        if path in _UNIQUE:
-            return [item for n, item in enumerate(combined) if item not in combined[:n]]
-        return combined
+        return [item for n, item in enumerate(combined) if path not in _UNIQUE or item not in combined[:n]]
     if isinstance(base, (dict, list)) or isinstance(over, (dict, list)):
-        text = ".".join(path)
-        raise fail(
-            "merge", f"{text}: cannot lay {_kind(over)} over {_kind(base)}", place, "write both in the same form"
-        )
+        summary = f"{'.'.join(path)}: cannot lay {_kind(over)} over {_kind(base)}"
+        raise fail("merge", summary, place, "write both in the same form")
     return over
 
 
-def _named(value: Any) -> dict[str, Any]:
-    return {str(v): None for v in value} if isinstance(value, list) else dict(value)
+def _named(value: Any) -> Any:
+    """Return a list of names, which Compose also takes for a mapping to nothing, as that mapping."""
+    return {str(v): None for v in value} if isinstance(value, list) else value
 
 
 def _kind(value: Any) -> str:
-    return {dict: "a mapping", list: "a list", str: "a string"}.get(type(value), "a scalar")
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list) else "a scalar"

@@ -19,7 +19,7 @@ from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
 from gpualloc.compose.interpolate import interpolate
 from gpualloc.compose.merge import merge_service, strip, variables
-from gpualloc.compose.record import Record, restore
+from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.document import Node
+    from gpualloc.compose.record import Record
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 OVERRIDE_FILES = (

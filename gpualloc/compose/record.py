@@ -2,10 +2,18 @@
 
 For every service that was edited it holds how to undo the edits. What the plain inverse does anyway is left out:
 ``CUDA_VISIBLE_DEVICES`` and ``CUDA_DEVICE_ORDER`` go, and ``device_ids`` of N becomes ``count: N``. So most services
-have an empty entry. ``$`` is doubled in the recorded text, since Compose interpolates it.
+have an empty entry. Otherwise an entry has
 
-A re-plan reads the restored text, so it sees the requests as people wrote them, and writes from there: applying twice
-changes nothing because it does the same edits to the same text.
+- ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
+- ``env``: other variables that were added;
+- ``original``: by path, the text to put back, or null where there was nothing;
+- ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
+- ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
+- ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
+
+``$`` is doubled in the recorded text, since Compose interpolates it. A re-plan reads the restored text, so it sees the
+requests as people wrote them, and writes from there: applying twice changes nothing because it does the same edits to
+the same text.
 """
 
 from __future__ import annotations
@@ -15,369 +23,279 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import Tagged, is_merge, members, merge_sources, plain
-from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
-from gpualloc.compose.patch import (
-    Inverse,
-    Path,
-    Splice,
-    apply_splices,
-    environment_name,
-    path_text,
-    same,
-    service_entry,
-)
+from gpualloc.compose.data import plain
+from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, block_header, parse, walk
+from gpualloc.compose.route import Inherited, Inverse, find_service, own, parse_path, path_text
+from gpualloc.compose.splice import Splice, apply_splices, insert_flow
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from collections.abc import Mapping as MappingType
+
+    from gpualloc.compose.route import Path
 
 KEY = "x-gpualloc"
 VERSION = "1.0"
+COMMENT = "# kept by gpualloc: `gpualloc reset` restores this file from it"
 OWNED = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 """Environment variables that the plain inverse removes."""
 
 DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devices"), ("gpus",))
 """Where device requests stand in a service."""
 
-_STEP = re.compile(r'\[(\d+)\]|\.?("(?:[^"\\]|\\.)*"|[^.\[\]"]+)')
+_REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
+_LINE = 100
+_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
+_KEPT = frozenset(("environment", "devices"))
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a file's ``x-gpualloc`` mapping says, by service."""
+    """What a file's ``x-gpualloc`` mapping says, by service. ``chomp``: see ``seal``."""
 
     services: dict[str, Inverse] = field(default_factory=dict)
+    chomp: str | None = None
 
 
-def append(document: Document, inverses: MappingType[str, Inverse]) -> Document:
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def append(document: Document, inverses: MappingType[str, Inverse], chomp: str | None = None) -> Document:
     """Return the document with the record of these edits at its end.
 
-    A file without a final newline gets none, so that removing the record gives the same bytes back.
+    A file without a final newline gets none, so that removing the record gives the same bytes back. Raises
+    GpuallocError (``compose-shape``) if the last YAML document is not a mapping.
     """
     services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
+    value: dict[str, Any] = {"version": VERSION, "services": services}
+    if chomp is not None:
+        value["chomp"] = chomp
     root = document.roots[-1]
     if not isinstance(root, Mapping):
         raise fail("compose-shape", "the last document is not a mapping", Place(document.file))
     style = emit.style_of(document)
     if root.flow:
-        offset = root.entries[-1].value.end
-        text = f', "{KEY}": ' + emit.flow({"version": VERSION, "services": services})
-        return parse(apply_splices(document.text, [Splice(offset, offset, text)]), document.file)
-    indent = " " * document.column(root.entries[0].key.start)
-    lines = [
-        f"{KEY}:  # kept by gpualloc: what `gpualloc reset` needs to restore this file",
-        " " * style.step + f'version: "{VERSION}"',
-        " " * style.step + "services:",
-        *(" " * (2 * style.step) + f"{emit.key(name)}: {emit.flow(entry)}" for name, entry in services.items()),
-    ]
-    block = style.newline.join(indent + line for line in lines)
-    offset = _document_end(document)
-    body = document.text[:offset]
-    if body.endswith("\n"):
-        text = body + block + style.newline + document.text[offset:]
-    else:
-        text = body + style.newline + block + document.text[offset:]
+        splice = insert_flow(document, root, [emit.pair(KEY, value, style)])
+        return parse(apply_splices(document.text, [splice]), document.file)
+    indent = " " * (document.column(root.entries[0].key.start) if root.entries else 0)
+    block = style.newline.join(indent + line for line in _lines(value, style))
+    # Blanks after the last line ending may not come before the record: they would be part of a block scalar there.
+    offset = document.end
+    while offset and document.text[offset - 1] in " \t":
+        offset -= 1
+    if offset and document.line_start(offset) != offset:
+        offset = document.end
+    body, rest = document.text[:offset], document.text[offset:]
+    at_line_start = document.line_start(offset) == offset
+    text = body + block + style.newline + rest if at_line_start else body + style.newline + block + rest
     return parse(text, document.file)
 
 
-def _document_end(document: Document) -> int:
-    """Return where a new last top-level key goes: before a final ``...``, else at the end of the text."""
-    marker = re.search(r"^\.\.\.[ \t]*\r?\n?\Z", document.text, re.MULTILINE)
-    return marker.start() if marker else len(document.text)
-
-
-def restore(document: Document) -> tuple[Document, Record]:
-    """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
-
-    Edits that people made elsewhere stay. Raises GpuallocError (``record``) for a record that cannot be read.
-    """
-    root = document.roots[-1] if document.roots else None
-    entry = root.entry(KEY) if isinstance(root, Mapping) else None
-    if entry is None or not isinstance(root, Mapping):
-        return document, Record()
-    record = read(document, entry)
-    splices: list[Splice] = []
-    for name, inverse in record.services.items():
-        service = _find(document, name)
-        if service is not None:
-            splices += _undo(document, service, inverse)
-    splices.append(_removal(document, root, entry))
-    document = parse(apply_splices(document.text, splices), document.file)
-    splices = []
-    for name, inverse in record.services.items():
-        service = _find(document, name)
-        if service is not None:
-            splices += _disinherit(document, service, inverse)
-    return (parse(apply_splices(document.text, splices), document.file) if splices else document), record
-
-
-def read(document: Document, entry: Entry) -> Record:
-    """Read the record strictly. Raises GpuallocError (``record``)."""
-    data = plain(entry.value)
-    if not isinstance(data, dict) or set(data) != {"version", "services"} or not isinstance(data["services"], dict):
-        raise _bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
-    if data["version"] != VERSION:
-        raise _bad(document, entry, f"the record has version {data['version']!r}, this gpualloc reads {VERSION!r}")
-    services = {}
-    for name, value in data["services"].items():
-        if not isinstance(value, dict) or not set(value) <= {"original", "inherits"}:
-            raise _bad(document, entry, f"the record of {name!r} is damaged")
-        parts = [value.get("original", {}), value.get("inherits", {})]
-        if not all(isinstance(p, dict) and all(v is None or isinstance(v, str) for v in p.values()) for p in parts):
-            raise _bad(document, entry, f"the record of {name!r} is damaged")
-        original, inherits = ({_path(k): _undouble(v) for k, v in part.items()} for part in parts)
-        services[str(name)] = Inverse(original, inherits)
-    return Record(services)
-
-
-def _bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
-    hint = "put requests into the services; if the record was edited by hand, restore it from version control"
-    return fail("record", summary, document.at(entry.key), hint)
-
-
-def _path(text: str) -> Path:
-    import json  # noqa: PLC0415 - only for names with dots or brackets, but needed before the loop
-
-    steps: list[str | int] = []
-    for match in _STEP.finditer(text):
-        index, name = match.groups()
-        steps.append(int(index) if index is not None else json.loads(name) if name.startswith('"') else name)
-    return tuple(steps)
-
-
-def _undouble(text: str | None) -> str | None:
-    return None if text is None else text.replace("$$", "$")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Making an entry short
+def _lines(value: dict[str, Any], style: emit.Style) -> list[str]:
+    line = f"{KEY}: {emit.flow(value)}"
+    if len(value["services"]) == 1 or len(line) <= _LINE:
+        return [f"{line}  {COMMENT}"]
+    step = " " * style.step
+    head = [f"{step}{emit.pair(k, v, emit.PLAIN)}" for k, v in value.items() if k != "services"]
+    services = [f"{step}{step}{emit.pair(name, entry, emit.PLAIN)}" for name, entry in value["services"].items()]
+    return [f"{KEY}:  {COMMENT}", *head, f"{step}services:", *services]
 
 
 def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]:
     """Return a service's entry of the record, without what the plain inverse does anyway."""
-    defaults = _defaults(document, service_entry(document, service))
     original = dict(inverse.original)
-    for path, (default, current) in defaults.items():
-        if _covered(path, inverse.original):
-            continue
-        wanted = inverse.original.get(path, current)
-        if wanted == default:
-            original.pop(path, None)
-        else:
-            original[path] = wanted
     result: dict[str, Any] = {}
-    for name, part in (("original", original), ("inherits", inverse.inherits)):
+    kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
+    inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
+    added = [path for path, text in original.items() if text is None and _is_extra_variable(path)]
+    if added:
+        result["env"] = [path[1] for path in added]
+        original = {path: text for path, text in original.items() if path not in added}
+    for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
         if part:
-            result[name] = {path_text(p): None if t is None else t.replace("$", "$$") for p, t in part.items()}
+            result[name] = {path_text(path): _double(text) for path, text in part.items()}
+    if kept:
+        result["kept"] = kept
     return result
 
 
-def _defaults(document: Document, service: Entry) -> dict[Path, tuple[str | None, str]]:
-    """Return what the plain inverse would touch in a service: by path, what it puts there and what stands there."""
-    result: dict[Path, tuple[str | None, str]] = {}
-    environment = _own(service.value, ("environment",))
-    if isinstance(environment, Mapping):
-        for entry in environment.entries:
-            if entry.key.value in OWNED:
-                result["environment", entry.key.value] = None, document.text[entry.key.start : entry.value.end]
-    elif isinstance(environment, Sequence):
-        for item in environment.items:
-            name = environment_name(item)
-            if name in OWNED and not isinstance(item, Alias):
-                result["environment", name] = None, document.source(item)
-    for path in DEVICE_LISTS:
-        devices = _own(service.value, path)
-        for index, item in enumerate(devices.items if isinstance(devices, Sequence) else ()):
-            ids = item.entry("device_ids") if isinstance(item, Mapping) else None
-            if ids is not None and isinstance(ids.value, Sequence):
-                count = f"count: {len(ids.value.items)}"
-                result[(*path, index, "device_ids")] = count, document.text[ids.key.start : ids.value.end]
-    return result
+def _is_extra_variable(path: Path) -> bool:
+    return len(path) == 2 and path[0] == "environment" and path[1] not in OWNED
 
 
-def _covered(path: Path, original: MappingType[Path, str | None]) -> bool:
-    return any(path[:n] in original for n in range(1, len(path)))
+def _shorten_environment(original: dict[Path, str | None]) -> list[str]:
+    paths: list[Path] = [("environment", name) for name in OWNED]
+    if all(path in original and original[path] is None for path in paths):
+        for path in paths:
+            del original[path]
+        return []
+    return [] if _environment_listed(original) else ["environment"]
 
 
-def _own(node: Node, path: Path) -> Node | None:
-    """Return the node at a path that is written in place, with no alias or merge key on the way."""
-    for step in path:
-        if isinstance(node, Mapping) and isinstance(step, str):
-            entry = node.entry(step)
-            if entry is None:
-                return None
-            node = entry.value
-        elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
-            node = node.items[step]
-        else:
-            return None
-    return node
+def _environment_listed(original: MappingType[Path, str | None]) -> bool:
+    """Return whether the record lists what to do with the variables that the plain inverse removes."""
+    return any(("environment", name)[: len(path)] == path for name in OWNED for path in original)
 
 
-def _find(document: Document, service: str) -> Entry | None:
-    try:
-        return service_entry(document, service)
-    except GpuallocError:
-        return None  # the service was removed by hand: nothing of it is left to restore
+def _shorten_request(
+    document: Document, service: str, original: dict[Path, str | None], result: dict[str, Any]
+) -> list[str]:
+    listed = [path for path in original if _is_request(path)]
+    if not listed:
+        return ["devices"]
+    found = _request(document, service)
+    if found is not None and listed == [found[0]]:
+        path, count = found
+        text = original.pop(path)
+        if text != count:
+            result["request"] = _double(text)
+    return []
+
+
+def _is_request(path: Path) -> bool:
+    return any(path[: len(place)] == place[: len(path)] for place in _REQUESTS)
+
+
+def _request(document: Document, service: str) -> tuple[Path, str] | None:
+    """Return the path of the device ids that the plain inverse would take away, and the count it would put there."""
+    entry = find_service(document, service)
+    if entry is None:
+        return None
+    for place in DEVICE_LISTS:
+        path: Path = (*place, 0, "device_ids")
+        ids = own(entry.value, path)
+        if isinstance(ids, Sequence):
+            return path, f"count: {len(ids.items)}"
+    return None
+
+
+def _double(text: str | None) -> str | None:
+    return None if text is None else text.replace("$", "$$")
+
+
+def _inherited_text(inherited: Inherited) -> str | None:
+    parts = [inherited.text or "", f"#{inherited.digest}" if inherited.digest else ""]
+    return " ".join(part for part in parts if part) or None
 
 
 # --------------------------------------------------------------------------------------------------------------------
-# Undoing
+# Reading
 
 
-def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Splice]:
-    wanted: dict[Path, str | None] = dict(inverse.original)
-    for path, (default, _) in _defaults(document, service).items():
-        if path not in wanted and not _covered(path, inverse.original):
-            wanted[path] = default
-    removed = {path for path, text in wanted.items() if text is None}
-    for path, text in wanted.items():
-        if text is not None:
-            span = _span(service, path)
-            if span is not None:
-                yield Splice(*span, text)
-    if removed:
-        splices: list[Splice] = []
-        if _prune(document, service.value, (), removed, splices):
-            removed.clear()  # nothing but our own keys: the service itself is left for its owner to remove
-        else:
-            yield from splices
+def read(document: Document, entry: Entry) -> Record:
+    """Read the record strictly, with what the plain inverse does filled in. Raises GpuallocError (``record``)."""
+    data = plain(entry.value)
+    keys = set(data) - {"chomp"} if isinstance(data, dict) else set()
+    if keys != {"version", "services"} or not isinstance(data["services"], dict):
+        raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
+    if data["version"] != VERSION:
+        raise bad(document, entry, f"the record has version {data['version']!r}, this gpualloc reads {VERSION!r}")
+    chomp = data.get("chomp")
+    if chomp is not None and not (isinstance(chomp, str) and re.fullmatch(r"[-+0-9]{0,2}", chomp)):
+        raise bad(document, entry, "the record is damaged at chomp")
+    services: dict[str, Inverse] = {}
+    for name, value in data["services"].items():
+        if not isinstance(value, dict) or not set(value) <= _PARTS:
+            raise bad(document, entry, f"the record of {name!r} is damaged")
+        services[name] = _inverse(document, entry, name, value)
+    return Record(services, chomp)
 
 
-def _span(service: Entry, path: Path) -> tuple[int, int] | None:
-    parent = _own(service.value, path[:-1])
-    step = path[-1]
-    if isinstance(parent, Mapping) and isinstance(step, str):
-        entry = parent.entry(step)
-        return (entry.key.start, entry.value.end) if entry else None
-    if isinstance(parent, Sequence):
-        index = _index(parent, step)
-        return (parent.items[index].start, parent.items[index].end) if index is not None else None
-    return None
+def bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
+    """Return the error for a record that cannot be used."""
+    hint = "put requests into the services; if the record was edited by hand, restore it from version control"
+    return fail("record", summary, document.at(entry.key), hint)
 
 
-def _index(sequence: Sequence, step: str | int) -> int | None:
-    if isinstance(step, int):
-        return step if step < len(sequence.items) else None
-    return next((i for i, item in enumerate(sequence.items) if environment_name(item) == step), None)
+def _inverse(document: Document, entry: Entry, service: str, value: dict[str, Any]) -> Inverse:
+    damaged = bad(document, entry, f"the record of {service!r} is damaged")
+    parts: dict[str, dict[Path, str | None]] = {}
+    for name in ("original", "inherits", "wrapped"):
+        part = value.get(name, {})
+        if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
+            raise damaged
+        parts[name] = {parse_path(path): _single(document, text) for path, text in part.items()}
+    kept = value.get("kept", [])
+    request = value.get("request")
+    if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
+        raise damaged
+    original = parts["original"]
+    added = value.get("env", [])
+    if not isinstance(added, list) or not all(isinstance(name, str) for name in added):
+        raise damaged
+    original |= {("environment", name): None for name in added}
+    inverse = Inverse(
+        original,
+        {path: _inherited(text) for path, text in parts["inherits"].items()},
+        {path: text or "" for path, text in parts["wrapped"].items()},
+    )
+    removed = {} if "environment" in kept or _environment_listed(original) else dict.fromkeys(OWNED)
+    found = None if "devices" in kept or any(map(_is_request, original)) else _request(document, service)
+    original |= {("environment", name): None for name in removed}
+    if found is not None:
+        path, count = found
+        original[path] = _single(document, request) if "request" in value else count
+    return inverse
 
 
-def _prune(document: Document, node: Node, path: Path, removed: set[Path], splices: list[Splice]) -> bool:
-    """Collect the splices that remove paths below a node. Returns whether the node is left empty and must go itself."""
-    if not any(p[: len(path)] == path for p in removed):
-        return False
-    if isinstance(node, Mapping):
-        keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
-        children = [entry.value for entry in node.entries]
-    elif isinstance(node, Sequence):
-        names = {
-            _index(node, p[len(path)]): p[len(path)] for p in removed if p[: len(path)] == path and len(p) > len(path)
-        }
-        keys = [(*path, names.get(i, i)) for i in range(len(node.items))]
-        children = list(node.items)
-    else:
-        return False
-    inner: list[list[Splice]] = [[] for _ in children]
-    gone = [k in removed or _prune(document, c, k, removed, s) for k, c, s in zip(keys, children, inner, strict=True)]
-    if all(gone):
-        return True
-    for index, one in enumerate(gone):
-        if one:
-            splices.append(_cut(document, node, index, gone))
-        else:
-            splices += inner[index]
-    return False
+def _single(document: Document, text: str | None) -> str | None:
+    """Return recorded text as it goes back: single dollar signs, and line endings as the file has them now."""
+    if text is None:
+        return None
+    text = text.replace("$$", "$")
+    if "\n" in text:
+        if "\r\n" not in document.text:
+            return text.replace("\r\n", "\n")
+        if len(document.line_starts) - 1 == document.text.count("\r\n"):
+            return re.sub("(?<!\r)\n", "\r\n", text)
+    return text
 
 
-def _removal(document: Document, root: Mapping, entry: Entry) -> Splice:
-    """Return the splice that removes the record, and only it."""
-    if root.flow:
-        index = root.entries.index(entry)
-        return _cut(document, root, index, [i == index for i in range(len(root.entries))])
-    start = document.line_start(entry.key.start)
-    end = document.line_end(entry.value.end)
-    if end < len(document.text):
-        return Splice(start, document.text.index("\n", end) + 1, "")
-    return Splice(max(start - len(document.newline), 0), end, "")
+def _inherited(text: str | None) -> Inherited:
+    match = _INHERITED.fullmatch(text or "")
+    return Inherited(match["text"] or None, match["digest"]) if match else Inherited(text, None)
 
 
-def _cut(document: Document, parent: Mapping | Sequence, index: int, gone: list[bool]) -> Splice:
-    """Return the splice that removes one child; ``gone`` says which children go with it."""
-    if isinstance(parent, Mapping):
-        spans = [(e.key.start, e.value.end) for e in parent.entries]
-    else:
-        spans = [(i.start, i.end) for i in parent.items]
-    start, end = spans[index]
-    if parent.flow:
-        if index < gone.index(False):
-            return Splice(start, spans[index + 1][0], "")
-        return Splice(spans[index - 1][1], end, "")
-    line = document.line_start(start)
-    before = document.text[line:start]
-    if isinstance(parent, Mapping) and before.strip():  # the first key of a list item: "- key: value"
-        return Splice(start, spans[index + 1][0], "")
-    previous = document.line_end(line - 1) if line else 0
-    if line and document.text[line - 2 : line] == "\r\n":
-        previous = line - 2
-    elif line:
-        previous = line - 1
-    return Splice(previous, document.line_end(end), "")
+# --------------------------------------------------------------------------------------------------------------------
+# A block scalar at the very end of a file without a final newline
 
 
-def _disinherit(document: Document, service: Entry, inverse: Inverse) -> Iterator[Splice]:
-    """Remove local stand-ins that still say what would be inherited; one that people changed is theirs now."""
-    for path, text in inverse.inherits.items():
-        parent, step = (_own(service.value, path[:-1]), path[-1]) if path else (None, "")
-        if not path:
-            node, start = service.value, service.value.start
-        elif isinstance(parent, Mapping) and isinstance(step, str):
-            entry = parent.entry(step)
-            if entry is None:
-                continue
-            node, start = entry.value, entry.key.start
-        elif isinstance(parent, Sequence) and isinstance(step, int) and step < len(parent.items):
-            node, start = parent.items[step], parent.items[step].start
-        else:
-            continue
-        if text is None:
-            inherited = _merged(parent, str(step)) if isinstance(parent, Mapping) else None
-        else:
-            inherited = _anchored(document, text.rpartition("*")[2].strip(), start)
-        if inherited is None or not same(plain(inherited), _untagged(node)):
-            continue
-        if text is None and isinstance(parent, Mapping):
-            index = next(i for i, e in enumerate(parent.entries) if e.key.value == step)
-            yield _cut(document, parent, index, [i == index for i in range(len(parent.entries))])
-        elif not path and text is not None:
-            first = start
-            while document.text[first - 1] in " \r\n":
-                first -= 1
-            yield Splice(first, node.end, f" {text}")
-        elif text is not None:
-            yield Splice(start, node.end, text)
+def seal(document: Document) -> tuple[Document, str | None]:
+    """Keep the value of a block scalar that ends the file without a newline, whatever is written after it.
+
+    There ``|`` gives "text", but followed by anything it gives "text" and a newline; ``|-`` gives the same in both
+    places. Returns the document, and the indicators to put back, or None where nothing had to be done.
+    """
+    last = _last_scalar(document)
+    if last is None or last.end != len(document.text) or not last.value or last.value.endswith("\n"):
+        return document, None
+    header = block_header(document.source(last))
+    if header is None or "-" in header["indicators"]:
+        return document, None
+    indicators = header["indicators"]
+    return _with_indicators(document, last, indicators.replace("+", "") + "-"), indicators
 
 
-def _untagged(node: Node) -> Any:
-    value = plain(node)
-    return value.value if isinstance(value, Tagged) else value
+def unseal(document: Document, indicators: str | None) -> Document:
+    """Undo ``seal`` where the scalar still ends the file without a newline."""
+    last = _last_scalar(document)
+    if indicators is None or last is None or last.end != len(document.text):
+        return document
+    return _with_indicators(document, last, indicators)
 
 
-def _merged(parent: Mapping, step: str) -> Node | None:
-    for entry in parent.entries:
-        if is_merge(entry.key):
-            for source in merge_sources(entry.value):
-                found = members(source).get(step)
-                if found is not None:
-                    return found
-    return None
+def _last_scalar(document: Document) -> Scalar | None:
+    last: Node | None = None
+    for node in walk(document.roots[-1]):
+        last = node
+    return last if isinstance(last, Scalar) and last.style in {"|", ">"} else None
 
 
-def _anchored(document: Document, name: str, before: int) -> Node | None:
-    found: Node | None = None
-    for root in document.roots:
-        for node in walk(root):
-            if not isinstance(node, Alias) and node.anchor == name and node.start < before:
-                found = resolve(node)
-    return found
+def _with_indicators(document: Document, scalar: Scalar, indicators: str) -> Document:
+    header = block_header(document.source(scalar))
+    if header is None:
+        return document
+    start, end = (scalar.start + offset for offset in header.span("indicators"))
+    return parse(apply_splices(document.text, [Splice(start, end, indicators)]), document.file)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from gpualloc.inventory.topology import Topology
 
-_SIZE = re.compile(r"(\d+) Mi?B")
+_SIZE = re.compile(r"(\d{1,12}) Mi?B")
+_NUMBER = re.compile(r"\d{1,12}")
 _MAX_CHARS = 64 << 20
 """A report of 16 GPUs is half a million."""
 
@@ -143,8 +144,8 @@ def _mib(element: Element | None, path: str) -> int | None:
 
 
 def _number(element: Element | None, path: str) -> int | None:
-    text = _text(element, path)
-    return int(text) if text is not None and text.isdecimal() else None
+    found = _NUMBER.fullmatch(_text(element, path) or "")
+    return int(found[0]) if found else None
 
 
 def _flag(element: Element | None, path: str) -> bool | None:
@@ -159,9 +160,10 @@ def _gpu(element: Element, index: int, matrix: Topology | None, notes: _Notes) -
         return None
     row = matrix.rows.get(index) if matrix is not None else None
     name = _text(element, "product_name")
+    total, reserved = _mib(element, "fb_memory_usage/total") or None, _mib(element, "fb_memory_usage/reserved")
     facts = {
-        "memory_total_mib": _mib(element, "fb_memory_usage/total"),
-        "memory_reserved_mib": _mib(element, "fb_memory_usage/reserved"),
+        "memory_total_mib": total,
+        "memory_reserved_mib": None if total and reserved and reserved > total else reserved,
         "memory_used_mib": _mib(element, "fb_memory_usage/used"),
     }
     version = capability(name or "", _text(element, "product_architecture"))
@@ -200,11 +202,12 @@ def _mig(
     left_out = 0
     for device in element.findall("mig_devices/mig_device"):
         gi, ci = _number(device, "gpu_instance_id"), _number(device, "compute_instance_id")
-        named = listed.get(_number(device, "index") or 0)
+        position = _number(device, "index")
+        named = None if position is None else listed.get(position)
         if named is None or gi is None or ci is None:
             left_out += 1
             continue
-        instances.append(MigInstance(named.uuid, gi, ci, named.profile, _mib(device, "fb_memory_usage/total")))
+        instances.append(MigInstance(named.uuid, gi, ci, named.profile, _mib(device, "fb_memory_usage/total") or None))
     if left_out:
         summary = f"{left_out} MIG instance{'' if left_out == 1 else 's'} of GPU {index} left out: not named here"
         notes.warn("smi-mig-left-out", summary, _LIST)

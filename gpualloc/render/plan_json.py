@@ -103,7 +103,7 @@ def parse(text: str, file: str) -> Plan:
     Raises ``GpuallocError`` for anything that ``plan.schema.json`` does not allow, naming its path and place, and
     beyond the schema for a worker that occurs twice and for a device given twice to one worker.
     """
-    root = load(text, file, "plan")
+    root = load(text, file, "plan", "gpualloc plan -o FILE writes one that is right")
     fields = _versioned(root).fields(
         required=("format_version", "complete", "changed", "inputs", "placements", "unplaced", "objective", "warnings"),
         optional=("reproducible",),

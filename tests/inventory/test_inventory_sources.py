@@ -99,6 +99,10 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
         assert told([str(file)]).summary == "cannot be read: Permission denied"
 
 
+def test_a_machine_without_its_prefix_is_recognised() -> None:
+    assert told(["dgx-a100"]).hint == "did you mean sim:dgx-a100?"
+
+
 def test_a_file_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_BYTES", 1 << 20)
     assert told(["/dev/zero"]).summary == "larger than 1 MiB: not an inventory"

@@ -1,0 +1,218 @@
+"""Undoing: the text of a file as it was before gpualloc, with whatever people have changed since."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
+from gpualloc.compose.document import Document, Entry, Mapping, Node, Sequence, parse
+from gpualloc.compose.localise import AnchorIndex
+from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
+from gpualloc.compose.route import find_service, item_index, own
+from gpualloc.compose.separate import move_up
+from gpualloc.compose.splice import Splice, apply_splices, comments, cut
+from gpualloc.errors import GpuallocError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpualloc.compose.route import Inherited, Inverse, Path
+
+
+def restore(document: Document) -> tuple[Document, Record]:
+    """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
+
+    Edits that people made elsewhere stay, and so do their comments on lines that go. Raises GpuallocError (``record``)
+    for a record that cannot be read, or no longer fits the file.
+    """
+    found = _find(document)
+    if found is None:
+        return document, Record()
+    root, entry = found
+    record = read(document, entry)
+    try:
+        document = _without_record(document, root, entry, record)
+        document = _without_stand_ins(document, record)
+        wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
+        document = unseal(move_up(document, wrapped), record.chomp)
+    except (GpuallocError, ValueError) as error:
+        reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
+        raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
+    return document, record
+
+
+def _find(document: Document) -> tuple[Mapping, Entry] | None:
+    for root in reversed(document.roots):
+        entry = root.entry(KEY) if isinstance(root, Mapping) else None
+        if isinstance(root, Mapping) and entry is not None:
+            return root, entry
+    return None
+
+
+def _without_record(document: Document, root: Mapping, entry: Entry, record: Record) -> Document:
+    """Put the recorded text back, remove what was added, and the record itself."""
+    splices: list[Splice] = []
+    for name, inverse in record.services.items():
+        service = find_service(document, name)
+        if service is not None:
+            splices += _undo(document, service, inverse)
+    splices += _removal(document, root, entry)
+    return parse(apply_splices(document.text, splices), document.file)
+
+
+def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
+    """Yield the splices that remove the record, and only it."""
+    if root.flow:
+        gone = [other is entry for other in root.entries]
+        yield from cut(document, root, gone, [()] * len(gone))
+        return
+    start = document.line_start(entry.key.start)
+    end = document.line_end(entry.value.end)
+    kept = [text for text in comments(document, [entry.key, entry.value], start, end) if text != COMMENT]
+    lead = " " * (entry.key.start - start)
+    if document.next_line(end) > end:
+        text = "".join(lead + comment + document.newline for comment in kept)
+        yield Splice(start, document.next_line(end), text)
+    else:
+        text = "".join(document.newline + lead + comment for comment in kept)
+        yield Splice(document.previous_end(start), end, text)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Values
+
+
+def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Splice]:
+    removed = {path for path, text in inverse.original.items() if text is None}
+    for path, text in inverse.original.items():
+        span = _span(service, path) if text is not None else None
+        if span is not None and text is not None:
+            yield from _put_back(document, span, text)
+    splices: list[Splice] = []
+    # A service of nothing but our own keys stays as it is: it is left for its owner to remove.
+    if removed and not _prune(document, service.value, (), removed, splices):
+        yield from splices
+
+
+def _put_back(document: Document, nodes: tuple[Node, ...], text: str) -> Iterator[Splice]:
+    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it."""
+    start, end = nodes[0].start, nodes[-1].end
+    yield Splice(start, end, text)
+    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text]
+    if kept:
+        line = document.line_start(start)
+        lead = document.newline + " " * (start - line)
+        offset = document.line_end(end)
+        yield Splice(offset, offset, "".join(lead + comment for comment in kept), 2 * (start - line))
+
+
+def _span(service: Entry, path: Path) -> tuple[Node, ...] | None:
+    """Return the nodes that stand at a path: a key and its value, or an item."""
+    if not path:
+        return service.key, service.value
+    parent = own(service.value, path[:-1])
+    step = path[-1]
+    if isinstance(parent, Mapping):
+        entry = parent.entry(str(step))
+        return (entry.key, entry.value) if entry else None
+    if isinstance(parent, Sequence):
+        index = item_index(parent, step)
+        return (parent.items[index],) if index is not None else None
+    return None
+
+
+def _prune(document: Document, node: Node, path: Path, removed: set[Path], splices: list[Splice]) -> bool:
+    """Collect the splices that remove paths below a node. Returns whether nothing is left of it, so that it must go."""
+    below = [p for p in removed if p[: len(path)] == path]
+    if not below:
+        return False
+    if isinstance(node, Mapping):
+        keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
+        children: list[tuple[Node, Node]] = [(entry.key, entry.value) for entry in node.entries]
+    elif isinstance(node, Sequence):
+        names = {item_index(node, p[len(path)]): p[len(path)] for p in below if len(p) > len(path)}
+        keys = [(*path, names.get(index, index)) for index in range(len(node.items))]
+        children = [(item, item) for item in node.items]
+    else:
+        return False
+    inner: list[list[Splice]] = [[] for _ in children]
+    gone = [
+        key in removed or _prune(document, child[1], key, removed, found)
+        for key, child, found in zip(keys, children, inner, strict=True)
+    ]
+    if all(gone):
+        return True
+    if any(gone):
+        kept = [_comments_on(document, child) if lost else [] for child, lost in zip(children, gone, strict=True)]
+        splices += cut(document, node, gone, kept)
+    for lost, found in zip(gone, inner, strict=True):
+        if not lost:
+            splices += found
+    return False
+
+
+def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
+    """Return the comments in a child's lines: gpualloc writes none there, so they are somebody's."""
+    start, end = child[0].start, child[1].end
+    return list(comments(document, dict.fromkeys(child), start, document.line_end(end)))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Stand-ins
+
+
+def _without_stand_ins(document: Document, record: Record) -> Document:
+    """Remove local stand-ins that are as they were written; one that people changed is theirs now."""
+    if not any(inverse.inherits for inverse in record.services.values()):
+        return document
+    anchors = AnchorIndex.of(document)
+    splices: list[Splice] = []
+    for name, inverse in record.services.items():
+        service = find_service(document, name)
+        done: list[Path] = []
+        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0])):
+            if service is None or any(path[: len(other)] == other for other in done):
+                continue
+            found = list(_disinherit(document, service, path, inherited, anchors))
+            splices += found
+            done += [path] if found else []
+    return parse(apply_splices(document.text, splices), document.file) if splices else document
+
+
+def _disinherit(
+    document: Document, service: Entry, path: Path, inherited: Inherited, anchors: AnchorIndex
+) -> Iterator[Splice]:
+    nodes = _span(service, path)
+    if nodes is None or not _untouched(nodes[-1], inherited):
+        return
+    start = nodes[0].start
+    if inherited.text is not None:
+        alias = inherited.text.rpartition("*")[2].strip()
+        if anchors.find(alias, start) is None:
+            return
+        if path:
+            yield from _put_back(document, nodes, inherited.text)
+        else:
+            yield Splice(service.key.end, service.value.end, f": {inherited.text}")
+        return
+    parent = own(service.value, path[:-1])
+    if isinstance(parent, Mapping) and _merges(parent, str(path[-1])):
+        gone = [entry.key.value == path[-1] for entry in parent.entries]
+        yield from cut(document, parent, gone, [[]] * len(gone))
+
+
+def _untouched(node: Node, inherited: Inherited) -> bool:
+    if inherited.digest is None:
+        return isinstance(node, Mapping) and len(node.entries) == 1 and is_merge(node.entries[0].key)
+    value: Any = plain(node)
+    return inherited.digest in {digest(value), digest(value.value) if isinstance(value, Tagged) else None}
+
+
+def _merges(mapping: Mapping, key: str) -> bool:
+    """Return whether a merge key still brings a value for this key."""
+    return any(
+        key in members(source)
+        for entry in mapping.entries
+        if is_merge(entry.key)
+        for source in merge_sources(entry.value)
+    )

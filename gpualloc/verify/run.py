@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def verify(
     matched = match(expected, containers)
     running = [container for container in matched.values() if container.running]
     sights = look(docker, running, manner or Manner(), progress)
-    hashes = _Hashes(docker, options.project)
+    hashes = _Hashes(docker, _as_now(options, containers, cwd))
     evidence = []
     for one in expected:
         container = matched.get(one.worker)
@@ -59,6 +59,19 @@ def verify(
         findings=tuple(_others(containers, matched, expected, workspace.project, machine)),
         warnings=workspace.warnings,
     )
+
+
+def _as_now(options: Options, containers: Sequence[Container], cwd: Path) -> ProjectOptions:
+    """Return what to ask Compose about: the project's files, and the override file laid over them, if there is one.
+
+    With the override named, Compose no longer finds the project's own files: they are those the containers came from.
+    """
+    if options.override is None:
+        return options.project
+    files = options.project.files or next((container.files for container in containers if container.files), ())
+    laid_over = (cwd / options.override).resolve()
+    own = [name for name in files if (cwd / name).resolve() != laid_over]
+    return replace(options.project, files=(*own, options.override))
 
 
 @dataclass(eq=False)

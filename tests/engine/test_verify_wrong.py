@@ -168,6 +168,20 @@ def test_a_container_that_is_older_than_the_file(site: Site) -> None:
     assert site.verify(code=0)["good"]
 
 
+def test_an_override_file_is_part_of_what_the_containers_should_be(site: Site) -> None:
+    site.machine("dgx-a100")
+    site.write(compose({"trainer": COUNT_1, "encoder": COUNT_1}))
+    site.gpualloc("apply", "--yes", "--override", "compose.gpu.yaml")
+    both = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
+    site.compose(*both, "up", "--detach")
+    assert site.verify("--override", "compose.gpu.yaml", code=0)["good"]
+    site.gpualloc("apply", "--yes", "--replan", "--without", UUID[0], "--override", "compose.gpu.yaml")
+    answer = by_worker(site.verify("--override", "compose.gpu.yaml", code=1))
+    assert [codes(answer[name]) for name in ("encoder", "trainer")] == [["older-than-file"]] * 2
+    site.compose(*both, "up", "--detach", "--timeout", "0")
+    assert site.verify("--override", "compose.gpu.yaml", code=0)["good"]
+
+
 def test_stopped_missing_and_left_over_containers_are_findings(site: Site) -> None:
     site.machine("dgx-a100")
     names = ("kept", "killed", "removed", "paused", "renamed")

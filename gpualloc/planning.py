@@ -13,6 +13,7 @@ from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.version import too_old_for_override
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -124,7 +125,9 @@ def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> W
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy)
     reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    too_old = too_old_for_override() if options.override else None
     warnings = (
+        *((too_old,) if too_old else ()),
         *project.warnings,
         *unmatched_roles(policy, [service.name for service in project.services]),
         *reading.warnings,

@@ -26,9 +26,10 @@ def verify(before: Document, after: Document, edits: Sequence[Edit]) -> None:
     """
     old, new = _services(before), _services(after)
     expected = dict(old)
+    last = {name: (number, name) for number, name in sorted(old)}
     intended: dict[str, _Key] = {}
     for edit in edits:
-        key = intended.setdefault(edit.service, _last(old, edit.service))
+        key = intended.setdefault(edit.service, last.get(edit.service, (0, edit.service)))
         expected[key] = _edited(expected.get(key), edit)
     for key in sorted(old.keys() | new.keys()):
         if key in old and key in new and same(expected[key], new[key]):
@@ -48,11 +49,6 @@ def verify(before: Document, after: Document, edits: Sequence[Edit]) -> None:
 
 def _names(services: list[str]) -> str:
     return ", ".join(sorted(services)[:3]) + (" …" if len(services) > 3 else "")
-
-
-def _last(services: dict[_Key, Any], name: str) -> _Key:
-    """Return the key of the last of several documents that has a service: the one that is edited."""
-    return max((key for key in services if key[1] == name), default=(0, name))
 
 
 def _services(document: Document) -> dict[_Key, Any]:

@@ -93,7 +93,9 @@ def codes(found: WorkerCheck) -> list[str]:
 SUBSETS = st.sets(st.sampled_from(UUID), max_size=4).map(MACHINE.ordered)
 VALUES = st.one_of(
     st.none(),
-    st.lists(st.sampled_from(["0", "1", "2", "3", "7", "-1", "", "all", LOST, "GPU-", *UUID]), max_size=4).map(",".join),
+    st.lists(st.sampled_from(["0", "1", "2", "3", "7", "-1", "", "all", LOST, "GPU-", *UUID]), max_size=4).map(
+        ",".join
+    ),
 )
 
 
@@ -146,9 +148,7 @@ def test_a_worker_is_ok_exactly_if_it_sees_what_the_file_gives(  # noqa: PLR0917
         assert found.seen is None
         return
     shown = found.seen.devices if found.seen else None
-    if with_cuda:
-        assert shown == seen
-    elif with_smi:
+    if with_cuda or with_smi:
         assert shown == seen
     as_file = written in {None, value} and set(asked) == set(one.given)
     right = pinned is not None and set(shown or ()) == set(pinned) and as_file and LOST not in pinned
@@ -157,18 +157,23 @@ def test_a_worker_is_ok_exactly_if_it_sees_what_the_file_gives(  # noqa: PLR0917
         assert codes(found)[0] == ("container-differs" if outdated is False else "older-than-file")
 
 
+BY_CDI = (DeviceRequest("cdi", 0, (f"nvidia.com/gpu={UUID[0]}",), frozenset()),)
+FIRST = (DeviceRequest("", 1, (), frozenset(("gpu",))),)
+NOT_READY = "cuInit: CUDA_ERROR_SYSTEM_NOT_READY (802)"
+
+
 @pytest.mark.parametrize(
     ("has", "seen", "code"),
     [
-        (container(UUID[0], environment={"A": "b"}), sight(loaded=False, cuda_error="no such file"), "no-driver"),
+        (container(UUID[0]), sight(loaded=False, cuda_error="no such file"), "no-driver"),
         (container(UUID[0]), sight(UUID[1]), "other-devices"),
         (container("0"), sight(UUID[1]), "index-id"),
-        (container(UUID[0], requests=(DeviceRequest("cdi", 0, (f"nvidia.com/gpu={UUID[0]}",), frozenset()),)), sight(UUID[1]), "stale-cdi"),
+        (container(requests=BY_CDI), sight(UUID[1]), "stale-cdi"),
         (container(UUID[0]), sight(UUID[0], UUID[1], wsl=True), "wsl2"),
-        (container(UUID[0]), sight(listed=UUID[:1], cuda_error="cuInit: CUDA_ERROR_SYSTEM_NOT_READY (802)"), "cuda-error"),
+        (container(UUID[0]), sight(listed=UUID[:1], cuda_error=NOT_READY), "cuda-error"),
         (container(UUID[0]), sight(listed=UUID[:1]), "differs"),
     ],
-)  # fmt: skip
+)
 def test_likely_causes(has: Container, seen: Sight, code: str) -> None:
     assert codes(check(expectation(UUID[0]), has, seen))[:1] == [code]
 
@@ -242,18 +247,17 @@ def test_listings() -> None:
 
 def verification() -> Verification:
     hidden = {"CUDA_VISIBLE_DEVICES": "1"}
+    both = sight(*UUID[:2], frameworks=(framework(count=2),))
+    none = sight(listed=UUID[1:2], environment=hidden, cuda_error="cuInit: CUDA_ERROR_NO_DEVICE (100)")
+    encoder = container(UUID[1], name="site-encoder-1", environment=hidden)
     workers = (
-        check(expectation(*UUID[:2], worker="trainer"), container(*UUID[:2]), sight(*UUID[:2], frameworks=(framework(count=2),))),
-        check(
-            expectation(UUID[1], worker="encoder", environment=hidden),
-            container(UUID[1], name="site-encoder-1", environment=hidden),
-            sight(listed=UUID[1:2], environment=hidden, cuda_error="cuInit: CUDA_ERROR_NO_DEVICE (100)"),
-        ),
+        check(expectation(*UUID[:2], worker="trainer"), container(*UUID[:2]), both),
+        check(expectation(UUID[1], worker="encoder", environment=hidden), encoder, none),
         check(expectation(UUID[2], worker="plain"), container(UUID[2]), Sight("there is no python in it")),
         check(expectation(UUID[3], worker="gone"), None, None),
         check(expectation(UUID[3], worker="parked", parked=True), None, None),
-        check(expectation(worker="free", devices=None, given=UUID[:1]), container(requests=(DeviceRequest("", 1, (), frozenset(("gpu",))),)), sight(UUID[0])),
-    )  # fmt: skip
+        check(expectation(worker="free", devices=None, given=UUID[:1]), container(requests=FIRST), sight(UUID[0])),
+    )
     return Verification("site", INVENTORY, workers, (), ())
 
 

@@ -105,9 +105,9 @@ def match(expected: Sequence[Expectation], containers: Sequence[Container]) -> d
     for one in expected:
         if one.parked:
             continue
-        candidates = by_service.get(one.service, [])
-        if one.copies > 1:
-            candidates = [container for container in candidates if container.number == one.replica]
+        candidates = by_service.get(one.worker)  # a split role's workers are services of their own
+        if candidates is None:
+            candidates = [c for c in by_service.get(one.service, []) if one.copies == 1 or c.number == one.replica]
         if candidates:
             found[one.worker] = candidates[0]
     return found
@@ -122,7 +122,7 @@ def _others(
 ) -> Iterator[Diagnostic]:
     """Find running containers of the project that hold GPUs and are no worker's."""
     taken = {container.id for container in matched.values()}
-    workers = {one.service for one in expected}
+    workers = {name for one in expected for name in (one.worker, one.service)}
     known = {service.name for service in project.services}
     for container in containers:
         held = asked_for(container, machine)

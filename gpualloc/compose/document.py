@@ -392,7 +392,7 @@ def _block_scalar_end(document: Document, start: int, end: int, value: str) -> i
     content = value.rstrip("\n")
     if header is not None and "+" in header["indicators"]:
         # All that was read is content; the last line ending separates it from what follows.
-        return document.previous_end(end) if document.line_start(end) == end and end > first else end
+        return document.previous_end(end) if document.line_start(end) == end else end
     if not content:
         return document.line_end(start)
     last = content[content.rfind("\n") + 1 :]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpualloc.solve import SolveOptions, solve
-from oracle import brute, cpsat
-from oracle.rules import read_case
+from tests.oracle import brute, cpsat
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from gpualloc.model import Solution
-    from oracle.instances import Instance
-    from oracle.objective import Value
+    from tests.oracle.instances import Instance
+    from tests.oracle.objective import Value
 
 
 def plan(instance: Instance) -> Solution:

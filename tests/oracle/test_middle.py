@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from oracle.instances import MIDDLE, seeded
-from oracle.judge import beside_cpsat
+from tests.oracle.instances import MIDDLE, seeded
+from tests.oracle.judge import beside_cpsat
 
 
 @pytest.mark.parametrize("seed", range(8))

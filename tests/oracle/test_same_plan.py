@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpualloc.model import Inventory, Link, Solution
-from oracle import instances
-from oracle.judge import plan
+from tests.oracle import instances
+from tests.oracle.judge import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 quick = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False)
@@ -73,15 +73,14 @@ def test_ten_orders(seed: int) -> None:
 
 def test_hash_seeds() -> None:
     script = (
-        "from oracle.instances import MIDDLE, MIXED, seeded\n"
-        "from oracle.judge import plan\n"
+        "from tests.oracle.instances import MIDDLE, MIXED, seeded\n"
+        "from tests.oracle.judge import plan\n"
         "print([plan(seeded(s, size)) for s in range(4) for size in (MIXED, MIDDLE)])\n"
     )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     answers = {
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
             check=True,
             capture_output=True,
             text=True,

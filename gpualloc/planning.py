@@ -155,12 +155,10 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(workspace.demand, solution)
     if options.override is not None:
-        targets = (_override(options.override, cwd, changes, workspace.project),)
+        targets = [_override(options.override, cwd, changes, workspace.project)]
     else:
-        targets = tuple(
-            Target(file.shown, file.source.path, file.source, rewrite(file, own))
-            for file, own in _by_file(workspace.project, changes).items()
-        )
+        by_file = _by_file(workspace.project, changes)
+        targets = [Target(f.shown, f.source.path, f.source, rewrite(f, own)) for f, own in by_file.items()]
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -169,7 +167,7 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         policy_sha256=workspace.policy.sha256,
         profiles=workspace.project.profiles,
     )
-    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), tuple(targets))
 
 
 def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:

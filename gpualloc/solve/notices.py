@@ -35,8 +35,8 @@ def _shared_by_hand(problem: Problem, assignment: Assignment) -> list[PlanWarnin
 def _split_nvlink_role(problem: Problem, assignment: Assignment) -> list[PlanWarning]:
     """Warn of workers of one role with one device each on devices joined by NVLink.
 
-    In separate containers they lose peer access: an all-reduce of 100 MB went at 4 GB/s instead of 157 GB/s on two A100s
-    joined by NV12, as publicly reported.
+    In separate containers they lose peer access: an all-reduce of 100 MB went at 4 GB/s instead of 157 GB/s on two
+    A100s joined by NV12, as publicly reported.
     """
     roles: dict[str, list[tuple[str, int]]] = {}
     for job, devices in zip(problem.jobs, assignment, strict=True):

@@ -77,10 +77,11 @@ class Job:
 class Problem:
     """All that the solver knows. Lists are per device, by position, unless a name says otherwise.
 
-    ``full`` is what is usable of a device, ``taken`` the foreign part of it (same units), ``slots`` how many workers may
-    share it, ``size`` its memory in MiB (0 where unknown), ``open`` whether the policy lets it be used at all, ``eligible``
-    whether any worker here may have it: loads are levelled over those. ``room`` is per host: how many of its devices may
-    be used once the reserve is set aside. ``common`` is a denominator for the loads of all eligible devices.
+    ``full`` is what is usable of a device, ``taken`` the foreign part of it (same units), ``slots`` how many workers
+    may share it, ``size`` its memory in MiB (0 where unknown), ``open`` whether the policy lets it be used at all,
+    ``eligible`` whether any worker here may have it: loads are levelled over those. ``room`` is per host: how many of
+    its devices may be used once the reserve is set aside. ``common`` is a denominator for the loads of all eligible
+    devices.
     """
 
     policy: Policy
@@ -108,7 +109,10 @@ class Problem:
     _pairs: dict[int, dict[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
 
     def pairs(self, host: int) -> dict[tuple[int, int], tuple[int, int]]:
-        """Return score and rank per pair of whole GPUs on a host, smaller position first; pairs unheard of are absent."""
+        """Return score and rank per pair of whole GPUs on a host, smaller position first.
+
+        Pairs unheard of are absent.
+        """
         known = self._pairs.get(host)
         if known is None:
             known = self._pairs[host] = self._read_pairs(host)

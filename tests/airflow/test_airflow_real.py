@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import airflow_environment
 import pytest
 import yaml
+
+from tests.airflow import airflow_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

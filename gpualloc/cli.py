@@ -298,13 +298,14 @@ def _ask(question: str, *, yes: bool) -> None:
 @_policy_option
 @_override_option
 @_beside_option
+@click.option("--since", metavar="SOURCE", help="An earlier inventory: tell what has changed on the machine.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
-def check(form: str, **params: Any) -> int:
+def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
     from gpualloc.checking import check as run  # noqa: PLC0415
     from gpualloc.render import diagnostics  # noqa: PLC0415
 
-    warnings, findings = run(_options(params), os.environ, _cwd())
+    warnings, findings = run(_options(params), os.environ, _cwd(), since)
     _tell(warnings)
     if form == "json":
         click.echo(diagnostics.findings_json(findings), nl=False)

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gpualloc.inventory import load, nvml
 from gpualloc.inventory.snapshot import dump
-from tests.nvml.fake import FakeNvml, Machine
+from tests.inventory.docker_text import docker_says, facts
+from tests.nvml.fake import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.running import Result
+    from tests.nvml.fake import FakeNvml
 
 PROJECT = "shop"
 
@@ -41,7 +43,7 @@ class Bench:
     call: Callable[..., Result]
     folder: Path
     proc: Path
-    containers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    containers: list[dict[str, Any]] = field(default_factory=list)
     policy: str = "prod"
 
     @property
@@ -72,42 +74,29 @@ class Bench:
         assert result.code == code, result.out + result.err
         return result
 
-    def contain(self, pid: int, project: str, service: str) -> None:
+    def contain(self, pid: int, project: str, service: str, **host: Any) -> None:
         """Let a process run in a container of a Compose service, as the kernel and Docker tell it."""
         name = f"{len(self.containers) + 1:064x}"
-        self.containers[name] = {"project": project, "service": service, "pid": pid}
+        labels = {"com.docker.compose.project": project, "com.docker.compose.service": service}
+        self.containers.append(facts(name, pid, labels, **host))
         where = self.proc / str(pid)
         where.mkdir(parents=True)
         (where / "cgroup").write_text(f"0::/system.slice/docker-{name}.scope\n")
-        self._write_docker()
+        self.engine()
 
-    def _write_docker(self) -> None:
-        answers = self.folder / "bin" / "answers"
-        answers.parent.mkdir(exist_ok=True)
-        lines = [
-            json.dumps(
-                {
-                    "id": name,
-                    "labels": {
-                        "com.docker.compose.project": facts["project"],
-                        "com.docker.compose.service": facts["service"],
-                    },
-                }
-            )
-            for name, facts in self.containers.items()
-        ]
-        answers.write_text("\n".join(lines) + "\n")
-        docker = answers.with_name("docker")
-        docker.write_text(f"#!/bin/sh\ncat {answers}\n")
+    def engine(self) -> None:
+        """Let Docker tell of the containers there are."""
+        docker = self.folder / "bin" / "docker"
+        docker.parent.mkdir(exist_ok=True)
+        docker.write_text(f"#!/bin/sh\n{docker_says(*self.containers)}\n")
         docker.chmod(0o755)
 
 
 @pytest.fixture
-def bench(
-    fake_nvml: FakeNvml, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Bench]:
+def bench(fake_nvml: FakeNvml, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     host = tmp_path / "host"
     host.mkdir()
     monkeypatch.setattr(nvml.read, "__defaults__", (host, host))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/engine.sock")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     return Bench(fake_nvml, run, tmp_path, host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from gpualloc.inventory import containers, load, nvml
 from gpualloc.inventory.containers import container_id, look, owners
 from gpualloc.inventory.snapshot import dump
 from gpualloc.model import Container, Process
+from tests.inventory.docker_text import docker_says, facts
 from tests.nvml.fake import FakeNvml, Machine
 
 if TYPE_CHECKING:
@@ -73,22 +73,6 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         return asked
 
     return place
-
-
-def docker_says(*running: dict[str, Any], code: int = 0, error: str = "") -> str:
-    """A script that answers as docker does: which containers run, and all about them."""
-    ids = "\n".join(one["id"] for one in running)
-    facts = "\n".join(json.dumps(one) for one in running)
-    trouble = f"echo {shlex.quote(error)} >&2\n" if error else ""
-    return (
-        f"case $2 in ls) echo {shlex.quote(ids)};; inspect) echo {shlex.quote(facts)}; {trouble.strip() or ':'}\n"
-        f"exit {code};; esac"
-    )
-
-
-def facts(name: str, pid: int, labels: dict[str, str] | None = None, **host: Any) -> dict[str, Any]:
-    config = {"Labels": labels, "Image": host.pop("image", "i"), "Env": host.pop("env", None)}
-    return {"id": name, "pid": pid, "config": config, "host": {"Runtime": "runc"} | host}
 
 
 def look_at(pids: list[int], proc: Path) -> tuple[dict[int, Container], list[str]]:

@@ -19,9 +19,11 @@ from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from gpualloc.planning import Options, Planned
     from gpualloc.render.screen import Screen
+    from gpualloc.watch.events import Event
 
     _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -358,6 +360,39 @@ def _progress(what: str) -> Callable[[int, int], None]:
             click.echo(f"\r{what} {done}/{total}" if done < total else "\r\x1b[K", nl=False, err=True)
 
     return show
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_beside_option
+@click.option("--apply", is_flag=True, help="Write the plan when a change asks for another one.")
+@click.option("--partial", is_flag=True, help="With --apply: where not all fit, write what does.")
+@click.option("--exec", "command", metavar="CMD", help="Run this after a change: 'docker compose up -d', say.")
+@click.option("--exec-timeout", default="5m", show_default=True, metavar="TIME", help="End CMD after this.")
+@click.option("--interval", default="30s", show_default=True, metavar="TIME", help="Look so often.")
+@click.option("--settle", default="10s", show_default=True, metavar="TIME", help="A change must hold so long.")
+@click.option("--events/--no-events", default=True, show_default=True, help="Let the driver tell of errors.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def watch(form: str, **params: Any) -> int:
+    """Plan again when GPUs change, until told to end by SIGTERM.
+
+    A GPU that goes or comes, falls ill, is split, or is taken by others; each change on a line of its own.
+    """
+    from gpualloc.watch.events import json_line, text_line  # noqa: PLC0415
+    from gpualloc.watch.loop import settings_of  # noqa: PLC0415
+    from gpualloc.watch.loop import watch as run  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+
+    def tell(event: Event, when: datetime) -> None:
+        click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
+
+    run(_options(params), settings_of(params), os.environ, _cwd(), tell)
+    return DONE
 
 
 @cli.command()

@@ -19,9 +19,11 @@ from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from gpualloc.planning import Options, Planned
     from gpualloc.render.screen import Screen
+    from gpualloc.watch.events import Event
 
     _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -114,6 +116,9 @@ _inventory_options = _stack(
 _policy_option = click.option(
     "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
 )
+_beside_option = click.option(
+    "--beside", multiple=True, metavar="FILE", help="Another project's compose file: what it pins is taken."
+)
 _override_option = click.option(
     "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
 )
@@ -147,6 +152,7 @@ def _options(params: dict[str, Any]) -> Options:
         policy=params.get("policy"),
         override=params.get("override"),
         scale=params.get("scale", ()),
+        beside=params.get("beside", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -213,6 +219,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
 @click.option(
@@ -271,6 +278,7 @@ def _diff(planned: Planned) -> str:
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
@@ -329,13 +337,15 @@ def _ask(question: str, *, yes: bool) -> None:
 @_policy_option
 @_override_option
 @_scale_option
+@_beside_option
+@click.option("--since", metavar="SOURCE", help="An earlier inventory: tell what has changed on the machine.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
-def check(form: str, **params: Any) -> int:
+def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
     from gpualloc.checking import check as run  # noqa: PLC0415
     from gpualloc.render import diagnostics  # noqa: PLC0415
 
-    warnings, findings = run(_options(params), os.environ, _cwd())
+    warnings, findings = run(_options(params), os.environ, _cwd(), since)
     _tell(warnings)
     if form == "json":
         click.echo(diagnostics.findings_json(findings), nl=False)
@@ -405,6 +415,39 @@ def capacity(role: str, **params: Any) -> int:
     workspace, found = capacity_of(role, _options(params), os.environ, _cwd())
     _tell(workspace.warnings)
     click.echo(capacity_text(found, _screen(sys.stdout)), nl=False)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_beside_option
+@click.option("--apply", is_flag=True, help="Write the plan when a change asks for another one.")
+@click.option("--partial", is_flag=True, help="With --apply: where not all fit, write what does.")
+@click.option("--exec", "command", metavar="CMD", help="Run this after a change: 'docker compose up -d', say.")
+@click.option("--exec-timeout", default="5m", show_default=True, metavar="TIME", help="End CMD after this.")
+@click.option("--interval", default="30s", show_default=True, metavar="TIME", help="Look so often.")
+@click.option("--settle", default="10s", show_default=True, metavar="TIME", help="A change must hold so long.")
+@click.option("--events/--no-events", default=True, show_default=True, help="Let the driver tell of errors.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def watch(form: str, **params: Any) -> int:
+    """Plan again when GPUs change, until told to end by SIGTERM.
+
+    A GPU that goes or comes, falls ill, is split, or is taken by others; each change on a line of its own.
+    """
+    from gpualloc.watch.events import json_line, text_line  # noqa: PLC0415
+    from gpualloc.watch.loop import settings_of  # noqa: PLC0415
+    from gpualloc.watch.loop import watch as run  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+
+    def tell(event: Event, when: datetime) -> None:
+        click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
+
+    run(_options(params), settings_of(params), os.environ, _cwd(), tell)
     return DONE
 
 

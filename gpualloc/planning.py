@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpualloc.beside import promises, with_promises
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
@@ -28,6 +29,7 @@ from gpualloc.solve import SolveOptions, solve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gpualloc.beside import Promise
     from gpualloc.compose.files import Source
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
@@ -48,25 +50,25 @@ class Options:
     topo: str | None = None
     policy: str | None = None
     override: str | None = None
+    beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
-    """Everything a plan is made from, read once. ``warnings`` are about the inputs."""
+    """Everything a plan is made from, read once. ``warnings`` are about the inputs.
+
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    """
 
     project: Project
-    reading: Reading
+    inventory: Inventory
     policy: Policy
     demand: Demand
     requests: tuple[Request, ...]
+    promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
-
-    @property
-    def inventory(self) -> Inventory:
-        """The machine or machines to plan for."""
-        return self.reading.inventory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,13 +126,20 @@ def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[st
     return SolveOptions(time_limit_s=time_limit_s, replan=replan, without=without)
 
 
-def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
-    """Read the project, the policy and the inventory. Raises GpuallocError for whichever cannot be used."""
+def open_workspace(
+    options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None
+) -> Workspace:
+    """Read the project, the policy and the inventory, unless that is given as ``reading``.
+
+    Raises GpuallocError for whichever cannot be used.
+    """
     override = cwd / options.override if options.override else None
     project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy, _scale(options))
-    reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    if reading is None:
+        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
         *((too_old,) if too_old else ()),
@@ -138,9 +147,11 @@ def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> W
         *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
+        *about_others,
     )
     requests = tuple(role.request for role in demand.roles)
-    return Workspace(project, reading, policy, demand, requests, warnings)
+    inventory = with_promises(reading.inventory, taken)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
 
 
 def _scale(options: Options) -> dict[str, int]:
@@ -150,12 +161,12 @@ def _scale(options: Options) -> dict[str, int]:
     return scale
 
 
-def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
-    """Plan a project. "Does not fit" is a plan that is not complete.
+def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None) -> Planned:
+    """Plan a project, for the machine as it is now or as it was read. "Does not fit" is a plan that is not complete.
 
     Raises GpuallocError if an input cannot be used.
     """
-    workspace = open_workspace(options, environ, cwd)
+    workspace = open_workspace(options, environ, cwd, reading)
     solution = solve(
         workspace.inventory,
         workspace.requests,

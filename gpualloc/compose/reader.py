@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.forms import DEVICES, Form, Kind, Path, forms_of, pinned
 from gpualloc.compose.replicas import worker_name
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker
 from gpualloc.policy.asks import combine, parse_ask
 from gpualloc.policy.roles import ignored, roles_for
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from gpualloc.compose.project import Project, Service
     from gpualloc.model import Policy, PortRule
-
-OBSERVERS = ("*dcgm-exporter*", "*nvitop-exporter*")
-"""Images of monitors: they look at every GPU and use none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,11 @@ class Role:
     def splits(self) -> bool:
         """Whether it is one service of the project's files, which is to become a service for each worker."""
         return self.service.name == self.name and self.members[0].worker.name != self.name
+
+    @property
+    def shares(self) -> bool:
+        """Whether its workers are containers of one service now, alike in all."""
+        return self.splits and not self.divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _read(subject: _Subject, policy: Policy, notes: list[Diagnostic]) -> Role | 
         return None
     ask = combine(own, by_policy) or Ask()
     image = service.data.get("image")
-    watcher = isinstance(image, str) and any(fnmatch.fnmatchcase(image, glob) for glob in OBSERVERS)
+    watcher = isinstance(image, str) and observes(image)
     if ask.observe or (watcher and ask.observe is None):
         return Observer(service, forms, asked=bool(ask.observe))
     count = ask.gpus or _agreed(service, forms) or GpuCount(1, 1)

@@ -50,7 +50,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
-_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
 _PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 _INVERSE = ("original", "inherits", "wrapped")
@@ -84,7 +84,7 @@ def append(
     services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
     value: dict[str, Any] = {"version": VERSION}
     if roles:
-        value["roles"] = {name: role_entry(divided) for name, divided in roles.items()}
+        value["roles"] = {name: role_entry(document, divided) for name, divided in roles.items()}
     value["services"] = services
     if chomp is not None:
         value["chomp"] = chomp
@@ -99,9 +99,9 @@ def append(
     block = style.newline.join(indent + line for line in _lines(value, style))
     # Blanks after the last line ending may not come before the record: they would be part of a block scalar there.
     offset = document.end
-    while offset and document.text[offset - 1] in " \t":
+    while offset > root.end and document.text[offset - 1] in " \t":
         offset -= 1
-    if offset and document.line_start(offset) != offset:
+    if document.line_start(offset) != offset:
         offset = document.end
     body, rest = document.text[:offset], document.text[offset:]
     at_line_start = document.line_start(offset) == offset
@@ -122,21 +122,25 @@ def _lines(value: dict[str, Any], style: emit.Style) -> list[str]:
     return [f"{KEY}:  {COMMENT}", *lines]
 
 
-def role_entry(divided: Divided) -> dict[str, Any]:
+def role_entry(document: Document, divided: Divided) -> dict[str, Any]:
     """Return a divided role's entry of the record."""
-    result: dict[str, Any] = {"replicas": divided.replicas, **_inverse_entry(divided.inverse.original, divided.inverse)}
+    result: dict[str, Any] = {
+        "replicas": divided.replicas,
+        **_inverse_entry(document, divided.inverse.original, divided.inverse),
+    }
     if divided.gone:
         result["gone"] = {
-            path_text(gone.path): [_double(gone.after), gone.lines, _double(gone.text)] for gone in divided.gone
+            path_text(gone.path): [_stored(document, gone.after), gone.lines, _stored(document, gone.text)]
+            for gone in divided.gone
         }
     return result
 
 
-def _inverse_entry(original: MappingType[Path, str | None], inverse: Inverse) -> dict[str, Any]:
+def _inverse_entry(document: Document, original: MappingType[Path, str | None], inverse: Inverse) -> dict[str, Any]:
     inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
     parts: tuple[MappingType[Path, str | None], ...] = (original, inherits, inverse.wrapped)
     return {
-        name: {path_text(path): _double(text) for path, text in part.items()}
+        name: {path_text(path): _stored(document, text) for path, text in part.items()}
         for name, part in zip(_INVERSE, parts, strict=True)
         if part
     }
@@ -151,7 +155,7 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
     if added:
         result["env"] = [path[1] for path in added]
         original = {path: text for path, text in original.items() if path not in added}
-    result |= _inverse_entry(original, inverse)
+    result |= _inverse_entry(document, original, inverse)
     if kept:
         result["kept"] = kept
     return result
@@ -186,7 +190,7 @@ def _shorten_request(
         path, count = found
         text = original.pop(path)
         if text != count:
-            result["request"] = _double(text)
+            result["request"] = _stored(document, text)
     return []
 
 
@@ -207,8 +211,27 @@ def _request(document: Document, service: str) -> tuple[Path, str] | None:
     return None
 
 
-def _double(text: str | None) -> str | None:
-    return None if text is None else text.replace("$", "$$")
+def _stored(document: Document, text: str | None) -> str | None:
+    """Return text as the record holds it: dollar signs doubled, the file's line ending as a line feed.
+
+    So it can go back after the whole file has been given other line endings. Where a file mixes them, a carriage return
+    stands for a lone line feed.
+    """
+    if text is None:
+        return None
+    if document.newline == "\r\n":
+        text = "\n".join(part.replace("\n", "\r") for part in text.split("\r\n"))
+    return text.replace("$", "$$")
+
+
+def _read_back(document: Document, text: str | None) -> str | None:
+    """Return what ``_stored`` was given, with the line ending that the file has now."""
+    if text is None:
+        return None
+    text = text.replace("$$", "$")
+    if document.newline == "\r\n":
+        return "\r\n".join(part.replace("\r", "\n") for part in text.split("\n"))
+    return text
 
 
 def _inherited_text(inherited: Inherited) -> str | None:
@@ -259,7 +282,7 @@ def _role(document: Document, entry: Entry, name: str, value: Any) -> Divided:
         well = isinstance(after, str | None) and isinstance(lines, int | None) and isinstance(text, str)
         if not well:
             raise damaged
-        found.append(Gone(parse_path(path), _single(document, after), lines, _single(document, text) or ""))
+        found.append(Gone(parse_path(path), _read_back(document, after), lines, _read_back(document, text) or ""))
     return Divided(replicas, _of_parts(parts), tuple(found))
 
 
@@ -286,7 +309,7 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
     original |= {("environment", name): None for name in removed}
     if found is not None:
         path, count = found
-        original[path] = _single(document, request) if "request" in value else count
+        original[path] = _read_back(document, request) if "request" in value else count
     return inverse
 
 
@@ -296,7 +319,7 @@ def _parts(document: Document, value: dict[str, Any], damaged: GpuallocError) ->
         part = value.get(name, {})
         if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
             raise damaged
-        parts[name] = {parse_path(path): _single(document, text) for path, text in part.items()}
+        parts[name] = {parse_path(path): _read_back(document, text) for path, text in part.items()}
     return parts
 
 
@@ -306,19 +329,6 @@ def _of_parts(parts: dict[str, dict[Path, str | None]]) -> Inverse:
         {path: _inherited(text) for path, text in parts["inherits"].items()},
         {path: text or "" for path, text in parts["wrapped"].items()},
     )
-
-
-def _single(document: Document, text: str | None) -> str | None:
-    """Return recorded text as it goes back: single dollar signs, and line endings as the file has them now."""
-    if text is None:
-        return None
-    text = text.replace("$$", "$")
-    if "\n" in text:
-        if "\r\n" not in document.text:
-            return text.replace("\r\n", "\n")
-        if len(document.line_starts) - 1 == document.text.count("\r\n"):
-            return re.sub("(?<!\r)\n", "\r\n", text)
-    return text
 
 
 def _inherited(text: str | None) -> Inherited:

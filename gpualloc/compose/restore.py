@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
-from gpualloc.compose.document import Document, Entry, Mapping, Node, Sequence, parse
+from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
 from gpualloc.compose.localise import AnchorIndex
 from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
 from gpualloc.compose.route import find_service, item_index, own
@@ -14,10 +15,13 @@ from gpualloc.compose.splice import Splice, apply_splices, comments, cut
 from gpualloc.errors import GpuallocError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.route import Inherited, Inverse, Path
+
+
+_ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
 
 
 def restore(document: Document) -> tuple[Document, Record]:
@@ -29,14 +33,22 @@ def restore(document: Document) -> tuple[Document, Record]:
     found = _find(document)
     if found is None:
         return document, Record()
-    root, entry = found
+    _, entry = found
     record = read(document, entry)
     try:
-        document = unseal(undo(document, record.services, _removal(document, root, entry)), record.chomp)
+        return _restored(document, record), record
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
-    return document, record
+
+
+def _restored(document: Document, record: Record) -> Document:
+    """Undo the edits, and remove the record last: what stands before it does not end the file."""
+    document, splices = _undone(document, record.services)
+    found = _find(document)
+    if found is not None:
+        splices += _removal(document, *found)
+    return unseal(parse(apply_splices(document.text, splices), document.file), record.chomp)
 
 
 def _find(document: Document) -> tuple[Mapping, Entry] | None:
@@ -47,19 +59,30 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def undo(document: Document, inverses: MappingType[str, Inverse], also: Iterable[Splice] = ()) -> Document:
+def undo(document: Document, inverses: MappingType[str, Inverse]) -> Document:
     """Return the document with services' edits undone: recorded text put back, what was added removed.
 
     Raises ValueError or GpuallocError where the file has changed so that they cannot be.
     """
-    splices = list(also)
+    document, splices = _undone(document, inverses)
+    return parse(apply_splices(document.text, splices), document.file) if splices else document
+
+
+def _undone(document: Document, inverses: MappingType[str, Inverse]) -> tuple[Document, list[Splice]]:
+    """Undo edits from the inside out. Returns what is left to do to the document as splices."""
+    splices = list(_undo_all(document, inverses))
+    wrapped = {(name, path): text for name, inv in inverses.items() for path, text in inv.wrapped.items()}
+    if not wrapped and not any(inverse.inherits for inverse in inverses.values()):
+        return document, splices
+    document = parse(apply_splices(document.text, splices), document.file)
+    return move_up(_without_stand_ins(document, inverses), wrapped), []
+
+
+def _undo_all(document: Document, inverses: MappingType[str, Inverse]) -> Iterator[Splice]:
     for name, inverse in inverses.items():
         service = find_service(document, name)
         if service is not None:
-            splices += _undo(document, service, inverse)
-    document = parse(apply_splices(document.text, splices), document.file)
-    document = _without_stand_ins(document, inverses)
-    return move_up(document, {(name, p): text for name, inv in inverses.items() for p, text in inv.wrapped.items()})
+            yield from _undo(document, service, inverse)
 
 
 def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
@@ -96,11 +119,14 @@ def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Spli
         yield from splices
 
 
-def _put_back(document: Document, nodes: tuple[Node, ...], text: str) -> Iterator[Splice]:
-    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it."""
+def _put_back(document: Document, nodes: tuple[Node, ...], text: str, known: str = "") -> Iterator[Splice]:
+    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it.
+
+    ``known``: text whose comments were copied here.
+    """
     start, end = nodes[0].start, nodes[-1].end
     yield Splice(start, end, text)
-    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text]
+    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text + known]
     if kept:
         line = document.line_start(start)
         lead = document.newline + " " * (start - line)
@@ -164,21 +190,36 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 
 
 def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) -> Document:
-    """Remove local stand-ins that are as they were written; one that people changed is theirs now."""
-    if not any(inverse.inherits for inverse in inverses.values()):
-        return document
-    anchors = AnchorIndex.of(document)
-    splices: list[Splice] = []
-    for name, inverse in inverses.items():
-        service = find_service(document, name)
-        done: list[Path] = []
-        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0])):
-            if service is None or any(path[: len(other)] == other for other in done):
+    """Remove local stand-ins that are as they were written; one that people changed is theirs now.
+
+    Outer ones first, and again: one may be as it was only once those inside it are gone.
+    """
+    waiting = [
+        (name, path, inherited)
+        for name, inverse in inverses.items()
+        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0]))
+    ]
+    while waiting:
+        anchors = AnchorIndex.of(document)
+        splices: list[Splice] = []
+        done: set[tuple[str, Path]] = set()
+        for name, path, inherited in waiting:
+            service = find_service(document, name)
+            if service is None or any((name, path[:length]) in done for length in range(len(path))):
                 continue
             found = list(_disinherit(document, service, path, inherited, anchors))
-            splices += found
-            done += [path] if found else []
-    return parse(apply_splices(document.text, splices), document.file) if splices else document
+            if found:
+                splices += found
+                done.add((name, path))
+        if not splices:
+            break
+        document = parse(apply_splices(document.text, splices), document.file)
+        waiting = [
+            (name, path, inherited)
+            for name, path, inherited in waiting
+            if not any((name, path[:length]) in done for length in range(len(path) + 1))
+        ]
+    return document
 
 
 def _disinherit(
@@ -187,20 +228,35 @@ def _disinherit(
     nodes = _span(service, path)
     if nodes is None or not _untouched(nodes[-1], inherited):
         return
-    start = nodes[0].start
     if inherited.text is not None:
-        alias = inherited.text.rpartition("*")[2].strip()
-        if anchors.find(alias, start) is None:
+        alias = _ALIAS.search(inherited.text)
+        target = anchors.find(alias[1], nodes[0].start) if alias else None
+        if target is None:
             return
         if path:
-            yield from _put_back(document, nodes, inherited.text)
+            yield from _put_back(document, nodes, inherited.text, _sources(document, target))
         else:
             yield Splice(service.key.end, service.value.end, f": {inherited.text}")
         return
     parent = own(service.value, path[:-1])
-    if isinstance(parent, Mapping) and _merges(parent, str(path[-1])):
+    source = _merged(parent, str(path[-1])) if isinstance(parent, Mapping) else None
+    if isinstance(parent, Mapping) and source is not None:
+        known = _sources(document, source)
+        kept = [text for text in _comments_on(document, (nodes[0], nodes[-1])) if text not in known]
         gone = [entry.key.value == path[-1] for entry in parent.entries]
-        yield from cut(document, parent, gone, [[]] * len(gone))
+        yield from cut(document, parent, gone, [kept if lost else [] for lost in gone])
+
+
+def _sources(document: Document, node: Node) -> str:
+    """Return the text that a copy of a node was taken from: its own, and that of all that its aliases stand for."""
+    seen: dict[int, str] = {}
+    waiting = [node]
+    while waiting:
+        current = resolve(waiting.pop())
+        if id(current) not in seen:
+            seen[id(current)] = document.source(current)
+            waiting += (inner for inner in walk(current) if isinstance(inner, Alias))
+    return "\n".join(seen.values())
 
 
 def _untouched(node: Node, inherited: Inherited) -> bool:
@@ -210,11 +266,11 @@ def _untouched(node: Node, inherited: Inherited) -> bool:
     return inherited.digest in {digest(value), digest(value.value) if isinstance(value, Tagged) else None}
 
 
-def _merges(mapping: Mapping, key: str) -> bool:
-    """Return whether a merge key still brings a value for this key."""
-    return any(
-        key in members(source)
-        for entry in mapping.entries
-        if is_merge(entry.key)
-        for source in merge_sources(entry.value)
-    )
+def _merged(mapping: Mapping, key: str) -> Node | None:
+    """Return the value that merge keys still bring for a key."""
+    for entry in mapping.entries:
+        for source in merge_sources(entry.value) if is_merge(entry.key) else ():
+            found = members(source).get(key)
+            if found is not None:
+                return resolve(found)
+    return None

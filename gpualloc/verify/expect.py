@@ -54,7 +54,7 @@ def expectations(workspace: Workspace) -> tuple[Machine, tuple[Expectation, ...]
     found = []
     for role in workspace.demand.roles:
         for member in role.members:
-            if not member.present and (role.divided or not role.splits):
+            if not member.present and not role.shares:
                 continue  # `check` tells of a worker that has no service yet
             worker = member.worker
             found.append(_expectation(role, worker, member.service, machine, pins.get(worker.name), written))

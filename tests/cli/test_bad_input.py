@@ -41,7 +41,7 @@ COMPOSE: dict[str, tuple[str | bytes, str, str]] = {
         "count and device_ids",
     ),
     "numbers for ids": (REQUEST % "{capabilities: [gpu], device_ids: [0]}", "compose.yaml:4:", "strings"),
-    "an alias bomb": (BOMB + "services: {}\n", "compose.yaml:", "aliases"),
+    "an alias bomb": (BOMB + "services: {}\n", "compose.yaml:7:", "aliases"),
     "20 MB": ("# " + "x" * 20_000_000 + "\n" + GOOD, "compose.yaml", "MiB"),
     "deep nesting": ("a: " + "[" * 500 + "]" * 500, "compose.yaml:1:", "deep"),
     "not text": (b"services:\n  w: \xff\n", "compose.yaml:2:6", "UTF-8"),

@@ -347,7 +347,7 @@ def test_workers_of_a_role_ask_alike(tmp_path: Path) -> None:
 def test_numbers_that_cannot_be(tmp_path: Path, scale: dict[str, int], why: str) -> None:
     lay_out(tmp_path, FULL)
     with pytest.raises(GpuallocError, match=why):
-        planned(tmp_path, **scale)
+        planned(tmp_path, None, **scale)
 
 
 def test_unplaced_workers_are_parked_one_by_one(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ test: lint
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/peers_table.py
 
 # The main job on a shipped machine: look, plan, see the change, apply it to a copy, check, and go back.
 DEMO := build/demo

@@ -188,9 +188,7 @@ def _without_one(rng: random.Random, made: Instance) -> Instance | None:
     if not used:
         return None
     requests = tuple(
-        replace(
-            request, workers=tuple(replace(worker, pinned=held.get(worker.name)) for worker in request.workers)
-        )
+        replace(request, workers=tuple(replace(worker, pinned=held.get(worker.name)) for worker in request.workers))
         for request in made.requests
     )
     return replace(made, inventory=_less(made.inventory, rng.choice(used)), requests=requests, changed=True)

@@ -19,9 +19,11 @@ from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from gpualloc.planning import Options, Planned
     from gpualloc.render.screen import Screen
+    from gpualloc.watch.events import Event
 
     _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -104,6 +106,9 @@ _inventory_options = _stack(
 _policy_option = click.option(
     "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
 )
+_beside_option = click.option(
+    "--beside", multiple=True, metavar="FILE", help="Another project's compose file: what it pins is taken."
+)
 _override_option = click.option(
     "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
 )
@@ -132,6 +137,7 @@ def _options(params: dict[str, Any]) -> Options:
         topo=params.get("topo"),
         policy=params.get("policy"),
         override=params.get("override"),
+        beside=params.get("beside", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -153,6 +159,7 @@ def cli() -> None:
     gpualloc plan       what would be written, and why
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
+    gpualloc verify     does every running worker see its GPUs?
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -197,21 +204,35 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
+@click.option(
+    "--explain",
+    is_flag=False,
+    flag_value="",
+    metavar="[WORKER]",
+    help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
-def plan(form: str, output: str | None, *, diff: bool, **params: Any) -> int:
+def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
-    from gpualloc.planning import make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
-    planned = make_plan(_options(params), os.environ, _cwd())
+    options = _options(params)
+    planned = make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
     if output:
         write_file(Path(output), plan_json.dump(planned.plan))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
+    elif explain is not None:
+        from gpualloc.render.explain import explanations_text  # noqa: PLC0415
+
+        found = explain_plan(planned, options, explain or None)
+        click.echo(explanations_text(found, planned.workspace.inventory, _screen(sys.stdout)), nl=False)
     elif diff:
         click.echo(_diff(planned), nl=False)
     else:
@@ -242,6 +263,7 @@ def _diff(planned: Planned) -> str:
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
@@ -290,13 +312,15 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
+@click.option("--since", metavar="SOURCE", help="An earlier inventory: tell what has changed on the machine.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
-def check(form: str, **params: Any) -> int:
+def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
     from gpualloc.checking import check as run  # noqa: PLC0415
     from gpualloc.render import diagnostics  # noqa: PLC0415
 
-    warnings, findings = run(_options(params), os.environ, _cwd())
+    warnings, findings = run(_options(params), os.environ, _cwd(), since)
     _tell(warnings)
     if form == "json":
         click.echo(diagnostics.findings_json(findings), nl=False)
@@ -305,6 +329,101 @@ def check(form: str, **params: Any) -> int:
     else:
         click.echo(diagnostics.findings_text(findings, _screen(sys.stdout)), nl=False)
     return FOUND if any(f.severity != "note" for f in findings) else DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="What each container gets to answer.",
+)
+@click.option("--no-frameworks", is_flag=True, help="Ask CUDA only, not PyTorch, TensorFlow or JAX.")
+def verify(form: str, timeout: float, *, no_frameworks: bool, **params: Any) -> int:
+    """Tell whether every running worker sees exactly its GPUs. Exits with 1 if one does not.
+
+    For after `docker compose up`: it looks into each container with nvidia-smi, and through CUDA where it has python.
+    """
+    from gpualloc.render.verification import verification_json, verification_text  # noqa: PLC0415
+    from gpualloc.verify.look import Manner  # noqa: PLC0415
+    from gpualloc.verify.run import verify as run  # noqa: PLC0415
+
+    manner = Manner(timeout, frameworks=not no_frameworks)
+    verification = run(_options(params), os.environ, _cwd(), progress=_progress("verifying"), manner=manner)
+    _tell(verification.warnings)
+    if form == "json":
+        click.echo(verification_json(verification), nl=False)
+    else:
+        click.echo(verification_text(verification, _screen(sys.stdout)), nl=False)
+    return DONE if verification.good else FOUND
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """Return a function that shows how far something is, on a terminal only, and wipes it at the end."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{what} {done}/{total}" if done < total else "\r\x1b[K", nl=False, err=True)
+
+    return show
+
+
+@cli.command()
+@click.argument("role")
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_what_if_options
+def capacity(role: str, **params: Any) -> int:
+    """Tell how many more workers of ROLE would fit beside those that have a place."""
+    from gpualloc.planning import capacity_of  # noqa: PLC0415
+    from gpualloc.render.explain import capacity_text  # noqa: PLC0415
+
+    workspace, found = capacity_of(role, _options(params), os.environ, _cwd())
+    _tell(workspace.warnings)
+    click.echo(capacity_text(found, _screen(sys.stdout)), nl=False)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_beside_option
+@click.option("--apply", is_flag=True, help="Write the plan when a change asks for another one.")
+@click.option("--partial", is_flag=True, help="With --apply: where not all fit, write what does.")
+@click.option("--exec", "command", metavar="CMD", help="Run this after a change: 'docker compose up -d', say.")
+@click.option("--exec-timeout", default="5m", show_default=True, metavar="TIME", help="End CMD after this.")
+@click.option("--interval", default="30s", show_default=True, metavar="TIME", help="Look so often.")
+@click.option("--settle", default="10s", show_default=True, metavar="TIME", help="A change must hold so long.")
+@click.option("--events/--no-events", default=True, show_default=True, help="Let the driver tell of errors.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def watch(form: str, **params: Any) -> int:
+    """Plan again when GPUs change, until told to end by SIGTERM.
+
+    A GPU that goes or comes, falls ill, is split, or is taken by others; each change on a line of its own.
+    """
+    from gpualloc.watch.events import json_line, text_line  # noqa: PLC0415
+    from gpualloc.watch.loop import settings_of  # noqa: PLC0415
+    from gpualloc.watch.loop import watch as run  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+
+    def tell(event: Event, when: datetime) -> None:
+        click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
+
+    run(_options(params), settings_of(params), os.environ, _cwd(), tell)
+    return DONE
 
 
 @cli.command()

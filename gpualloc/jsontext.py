@@ -23,7 +23,9 @@ _CONSTANTS = ("NaN", "Infinity", "-Infinity")
 
 
 def load(text: str, file: str, kind: str, hint: str | None = None) -> Value:
-    """Parse JSON text into a value for the typed getters; ``kind`` begins the error codes (``<kind>-json``), ``hint`` ends messages.
+    """Parse JSON text into a value for the typed getters; ``kind`` begins the error codes (``<kind>-json``).
+
+    ``hint`` is given with every error that has none of its own.
 
     Raises ``GpuallocError`` for text that is not JSON (RFC 8259), for a key given twice in one object, and for numbers
     that JSON does not have (NaN, Infinity) or that Python does not convert (whole numbers of thousands of digits).

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpualloc.beside import promises, with_promises
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.version import too_old_for_override
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -25,11 +27,14 @@ from gpualloc.solve import SolveOptions, solve
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gpualloc.beside import Promise
     from gpualloc.compose.files import Source
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+    from gpualloc.solve.capacity import Capacity
+    from gpualloc.solve.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +46,25 @@ class Options:
     topo: str | None = None
     policy: str | None = None
     override: str | None = None
+    beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
-    """Everything a plan is made from, read once. ``warnings`` are about the inputs."""
+    """Everything a plan is made from, read once. ``warnings`` are about the inputs.
+
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    """
 
     project: Project
-    reading: Reading
+    inventory: Inventory
     policy: Policy
     demand: Demand
     requests: tuple[Request, ...]
+    promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
-
-    @property
-    def inventory(self) -> Inventory:
-        """The machine or machines to plan for."""
-        return self.reading.inventory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,29 +120,40 @@ def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[st
     return SolveOptions(time_limit_s=time_limit_s, replan=replan, without=without)
 
 
-def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
-    """Read the project, the policy and the inventory. Raises GpuallocError for whichever cannot be used."""
+def open_workspace(
+    options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None
+) -> Workspace:
+    """Read the project, the policy and the inventory, unless that is given as ``reading``.
+
+    Raises GpuallocError for whichever cannot be used.
+    """
     override = cwd / options.override if options.override else None
     project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy)
-    reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    if reading is None:
+        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
+    too_old = too_old_for_override() if options.override else None
     warnings = (
+        *((too_old,) if too_old else ()),
         *project.warnings,
         *unmatched_roles(policy, [service.name for service in project.services]),
         *reading.warnings,
         *demand.notes,
+        *about_others,
     )
     requests = tuple(role.request for role in demand.roles)
-    return Workspace(project, reading, policy, demand, requests, warnings)
+    inventory = with_promises(reading.inventory, taken)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
 
 
-def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
-    """Plan a project. "Does not fit" is a plan that is not complete.
+def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None) -> Planned:
+    """Plan a project, for the machine as it is now or as it was read. "Does not fit" is a plan that is not complete.
 
     Raises GpuallocError if an input cannot be used.
     """
-    workspace = open_workspace(options, environ, cwd)
+    workspace = open_workspace(options, environ, cwd, reading)
     solution = solve(
         workspace.inventory,
         workspace.requests,
@@ -148,6 +164,37 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planne
     return with_texts(workspace, solution, options, cwd)
 
 
+def explain_plan(planned: Planned, options: Options, worker: str | None) -> tuple[Explanation, ...]:
+    """Explain a plan's placements: of one worker, or of all. Raises GpuallocError (``unknown-worker``)."""
+    from gpualloc.solve.explain import explain  # noqa: PLC0415 - it solves again, which a plan need not pay for
+
+    workspace = planned.workspace
+    return explain(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        () if worker is None else (worker,),
+        project=workspace.project.name,
+        options=options.solve,
+    )
+
+
+def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
+    """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
+    from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
+
+    workspace = open_workspace(options, environ, cwd)
+    found = capacity(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        role,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return workspace, found
+
+
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     files = workspace.project.files
@@ -155,12 +202,10 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(workspace.demand, solution)
     if options.override is not None:
-        targets = (_override(options.override, cwd, changes, workspace.project),)
+        targets = [_override(options.override, cwd, changes, workspace.project)]
     else:
-        targets = tuple(
-            Target(file.shown, file.source.path, file.source, rewrite(file, own))
-            for file, own in _by_file(workspace.project, changes).items()
-        )
+        by_file = _by_file(workspace.project, changes)
+        targets = [Target(f.shown, f.source.path, f.source, rewrite(f, own)) for f, own in by_file.items()]
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -169,7 +214,7 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         policy_sha256=workspace.policy.sha256,
         profiles=workspace.project.profiles,
     )
-    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), targets)
+    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), tuple(targets))
 
 
 def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.forms import DEVICES, Form, Kind, Path, forms_of, pinned
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker
 from gpualloc.policy.asks import combine, parse_ask
 from gpualloc.policy.roles import ignored, roles_for
@@ -15,9 +15,6 @@ from gpualloc.policy.roles import ignored, roles_for
 if TYPE_CHECKING:
     from gpualloc.compose.project import Project, Service
     from gpualloc.model import Policy
-
-OBSERVERS = ("*dcgm-exporter*", "*nvitop-exporter*")
-"""Images of monitors: they look at every GPU and use none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ def _read(service: Service, policy: Policy, notes: list[Diagnostic]) -> Role | O
         return None
     ask = combine(own, by_policy) or Ask()
     image = service.data.get("image")
-    watcher = isinstance(image, str) and any(fnmatch.fnmatchcase(image, glob) for glob in OBSERVERS)
+    watcher = isinstance(image, str) and observes(image)
     if ask.observe or (watcher and ask.observe is None):
         return Observer(service, forms, asked=bool(ask.observe))
     count = ask.gpus or _agreed(service, forms) or GpuCount(1, 1)

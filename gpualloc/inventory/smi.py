@@ -232,11 +232,31 @@ def _health(element: Element) -> tuple[HealthIssue, ...]:
         retired_pages_pending=_flag(element, "retired_pages/pending_retirement"),
         ecc_uncorrected=_uncorrected(element.find("ecc_errors/volatile")),
         recovery_action=_text(element, "gpu_recovery_action"),
+        ecc_on=_flag(element, "ecc_mode/current_ecc"),
+        slowdowns=_slowdowns(element),
     )
     dead = {"gpu is lost": health.GPU_LOST, "gpu requires reset": health.RESET_REQUIRED}.get(said)
     if dead is None and _flag(element, "gpu_reset_status/reset_required"):
         dead = health.RESET_REQUIRED
     return found if dead is None else (dead, *found)
+
+
+def _slowdowns(element: Element) -> int:
+    """Return why the clocks are lower than they might be, as the bits that NVML has for it."""
+    bits = 0
+    for group in ("clocks_event_reasons", "clocks_throttle_reasons"):  # the second before driver 535
+        for name, bit in _SLOWDOWNS.items():
+            if (_text(element, f"{group}/{group[:-1]}_{name}") or "").lower() == "active":
+                bits |= bit
+    return bits
+
+
+_SLOWDOWNS = {
+    "hw_slowdown": health.HW_SLOWDOWN,
+    "sw_thermal_slowdown": health.SW_THERMAL,
+    "hw_thermal_slowdown": health.HW_THERMAL,
+    "hw_power_brake_slowdown": health.HW_POWER_BRAKE,
+}
 
 
 def _uncorrected(volatile: Element | None) -> int | None:

@@ -52,11 +52,12 @@ def findings_text(findings: Sequence[Diagnostic], screen: Screen) -> str:
 
 def findings_json(findings: Iterable[Diagnostic]) -> str:
     """Return what a check found as a JSON document; null stands where a finding has no such fact. ASCII only."""
-    document = {"format_version": FORMAT_VERSION, "findings": [_finding(finding) for finding in findings]}
+    document = {"format_version": FORMAT_VERSION, "findings": [finding_data(finding) for finding in findings]}
     return json.dumps(document, indent=2) + "\n"
 
 
-def _finding(finding: Diagnostic) -> dict[str, Any]:
+def finding_data(finding: Diagnostic) -> dict[str, Any]:
+    """Return one finding as JSON has it."""
     where = finding.where
     return {
         "code": finding.code,

@@ -24,7 +24,7 @@ def expand(formulation: Formulation, values: list[float]) -> Assignment:
                 kind = problem.kinds[number]
                 if kind.single:
                     places[number] += [(d,)] * count
-                else:
+                elif number not in formulation.slots:
                     whole.setdefault((number, block.group.number), []).extend([d] * count)
     for draw in formulation.draws:
         for _ in range(round(values[draw.column])):
@@ -34,6 +34,8 @@ def expand(formulation: Formulation, values: list[float]) -> Assignment:
                 devices += left[:count]
                 del left[:count]
             places[draw.kind].append(tuple(sorted(devices)))
+    for number, slots in formulation.slots.items():
+        places[number] += slots.decode(values)
     return name_places(problem, places)
 
 

@@ -17,6 +17,7 @@ from gpualloc.solve.blocks import CountBlock, PatternBlock
 from gpualloc.solve.groups import (
     Group,
     TooManyPatternsError,
+    draws_of,
     identical_hosts,
     make_groups,
     patterns_of,
@@ -24,6 +25,7 @@ from gpualloc.solve.groups import (
     shapes_of,
 )
 from gpualloc.solve.highs import Program
+from gpualloc.solve.slots import Slots
 
 if TYPE_CHECKING:
     from gpualloc.solve.blocks import Content
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 MOST_PATTERNS = 4000
 """Groups with more patterns than this are counted instead (:class:`gpualloc.solve.blocks.CountBlock`)."""
 
-MOST_SHAPES = 20000
-"""Shapes listed per kind and host; beyond that only some are, and nothing is proven."""
+MOST_SHAPES = 6000
+"""A kind with more shapes than this has its workers placed one by one (:class:`gpualloc.solve.slots.Slots`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ class Formulation:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.program = Program()
-        self.complete = True
         self.supply = dict.fromkeys(range(len(problem.kinds)), 0)
         for job in problem.jobs:
             self.supply[job.kind] += 1
         self.groups: list[Group] = []
         self.blocks: list[PatternBlock | CountBlock] = []
-        self._make_blocks(make_groups(problem))
+        self.slots: dict[int, Slots] = {}
+        self._make_blocks(self._choose_groups())
         self.by_number = {group.number: group for group in self.groups}
         self.on_host: dict[int, list[int]] = {}
         for group in self.groups:
@@ -96,6 +98,26 @@ class Formulation:
         self.moves: Terms = self._add_moves()
         self.free_pairs: list[tuple[int, int, int, int]] = []
         self._free: dict[int, int] = {}
+
+    def _choose_groups(self) -> list[Group]:
+        """Return the groups of devices, and find the kinds with too many shapes: their devices stay single."""
+        problem = self.problem
+        groups = make_groups(problem)
+        by_host: dict[int, list[Group]] = {}
+        for group in groups:
+            by_host.setdefault(group.host, []).append(group)
+        many = [kind for kind in problem.kinds if not kind.single and self._too_many(kind, by_host)]
+        self.slotted = {kind.number for kind in many}
+        if not many:
+            return groups
+        return make_groups(problem, alone=frozenset(d for kind in many for d in kind.weight))
+
+    def _too_many(self, kind: Kind, by_host: dict[int, list[Group]]) -> bool:
+        total = 0
+        for members in by_host.values():
+            mine = [len(group.devices) for group in members if kind.number in group.kinds]
+            total += draws_of(mine, kind.least, kind.most)
+        return total > MOST_SHAPES
 
     def _make_blocks(self, groups: list[Group]) -> None:
         for group in groups:
@@ -123,9 +145,12 @@ class Formulation:
             if kind.single:
                 continue
             parts: dict[int, Terms] = {}
+            if kind.number in self.slotted:
+                self._add_slots(kind)
+                continue
             for host, numbers in self.on_host.items():
                 members = [self.groups[number] for number in numbers]
-                for shape in self._shapes(kind, members):
+                for shape in shapes_of(self.problem, kind, members):
                     size = sum(count for _, count in shape)
                     draw = Draw(
                         kind.number,
@@ -146,31 +171,44 @@ class Formulation:
                     add(row, parts.get(group.number, {}), -1.0)
                     self.program.row(row, lower=0.0, upper=0.0)
 
-    def _shapes(self, kind: Kind, members: list[Group]) -> list[tuple[tuple[int, int], ...]]:
-        try:
-            return shapes_of(self.problem, kind, members, MOST_SHAPES)
-        except TooManyPatternsError:
-            self.complete = False
-            mine = [group for group in members if kind.number in group.kinds]
-            found = []
-            for size in range(kind.least, kind.most + 1):
-                left, shape = size, []
-                for group in mine:
-                    if left:
-                        shape.append((group.number, min(left, len(group.devices))))
-                        left -= shape[-1][1]
-                devices = tuple(sorted(d for number, count in shape for d in self.by_number[number].devices[:count]))
-                if not left and self.problem.admits(kind, devices):
-                    found.append(tuple(shape))
-            return found
+    def _add_slots(self, kind: Kind) -> None:
+        slots = self.slots[kind.number] = Slots(self.problem, self.program, kind)
+        for group, block in zip(self.groups, self.blocks, strict=True):
+            row = dict(block.parts.get(kind.number, {}))
+            add(row, slots.parts.get(group.devices[0], {}), -1.0)
+            if row:
+                self.program.row(row, lower=0.0, upper=0.0)
 
     def _placed(self, kind: Kind) -> Terms:
         terms: Terms = {}
         if kind.single:
             for block in self.blocks:
                 add(terms, block.parts.get(kind.number, {}))
+        elif kind.number in self.slots:
+            add(terms, self.slots[kind.number].placed)
         else:
             add(terms, {draw.column: 1.0 for draw in self.draws if draw.kind == kind.number})
+        return terms
+
+    def granted_terms(self, kinds: set[int]) -> Terms:
+        """Return the number of devices that workers of some kinds have; none of the kinds is single."""
+        terms = {draw.column: float(draw.size) for draw in self.draws if draw.kind in kinds}
+        for number in sorted(kinds & self.slots.keys()):
+            add(terms, self.slots[number].size_terms())
+        return terms
+
+    def above_terms(self, kinds: set[int], size: int) -> Terms:
+        """Return how many workers of some kinds have more than so many devices; none of the kinds is single."""
+        terms = {draw.column: 1.0 for draw in self.draws if draw.kind in kinds and draw.size > size}
+        for number in sorted(kinds & self.slots.keys()):
+            add(terms, self.slots[number].above_terms(size))
+        return terms
+
+    def link_terms(self) -> Terms:
+        """Return the link score of all workers of several devices."""
+        terms = {draw.column: float(draw.score) for draw in self.draws if draw.score}
+        for slots in self.slots.values():
+            add(terms, slots.link_terms())
         return terms
 
     def _add_homes(self) -> None:
@@ -179,7 +217,12 @@ class Formulation:
             return
         at_home = Counter((job.kind, job.home) for job in problem.jobs if job.home is not None)
         group_of = {d: group.number for group in self.groups for d in group.devices}
+        for slots in self.slots.values():
+            for n, column in slots.homes:
+                self.homes.append(Home(slots.kind.number, problem.jobs[n].home or (), column))
         for (number, devices), count in sorted(at_home.items()):
+            if number in self.slots:
+                continue
             column = self.program.column(count)
             self.homes.append(Home(number, devices, column))
             if problem.kinds[number].single:
@@ -298,10 +341,12 @@ class Formulation:
         problem = self.problem
         group_of = {d: group.number for group in self.groups for d in group.devices}
         stays: Counter[tuple[int, Devices]] = Counter()
-        for job, devices in zip(problem.jobs, assignment, strict=True):
+        for n, (job, devices) in enumerate(zip(problem.jobs, assignment, strict=True)):
             if devices is None:
                 continue
-            if not problem.kinds[job.kind].single:
+            if job.kind in self.slots:
+                self.slots[job.kind].encode(n, devices, values)
+            elif not problem.kinds[job.kind].single:
                 draw = self._draw_of.get((job.kind, tuple(sorted(Counter(group_of[d] for d in devices).items()))))
                 if draw is None:
                     return False
@@ -309,6 +354,8 @@ class Formulation:
             if devices == job.home:
                 stays[job.kind, devices] += 1
         for home in self.homes:
+            if home.kind in self.slots:
+                continue
             values[home.column] = float(stays[home.kind, home.devices])
         return True
 

@@ -51,11 +51,11 @@ def links_matter(problem: Problem) -> bool:
     return problem.topology and (several or not problem.spread)
 
 
-def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
+def make_groups(problem: Problem, *, together: bool = False, alone: frozenset[int] = frozenset()) -> list[Group]:
     """Return the groups of all eligible devices, in the order of their first device.
 
     Unless ``together``, a device that a sharing worker of several devices may have is a group of its own: which of its
-    parts meet on one device matters to counts.
+    parts meet on one device matters to counts. So are the devices named in ``alone``.
     """
     homes = set()
     if problem.stability != "ignore":
@@ -79,9 +79,9 @@ def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
             kinds = kinds_of.get(d)
             if kinds is None:
                 continue
-            alone = d if d in homes or d in spanning else -1
+            single = d if d in homes or d in spanning or d in alone else -1
             numa = problem.numa_of[d] if problem.spread else -1
-            key = (alone, numa, problem.taken[d], problem.full[d], problem.slots[d], problem.size[d], tuple(kinds))
+            key = (single, numa, problem.taken[d], problem.full[d], problem.slots[d], problem.size[d], tuple(kinds))
             twins = buckets.setdefault(key, [])
             for group in twins:
                 if not linked or _twins(problem, group[0], d, members):
@@ -165,7 +165,15 @@ def _fill(
     yield from _fill(problem, d, kinds, supply, at + 1, room, slots, chosen)
 
 
-def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> list[tuple[tuple[int, int], ...]]:
+def draws_of(sizes: list[int], least: int, most: int) -> int:
+    """Return in how many ways between ``least`` and ``most`` devices can be drawn from groups of these sizes."""
+    ways = [1] + [0] * most
+    for size in sizes:
+        ways = [sum(ways[total - count] for count in range(min(size, total) + 1)) for total in range(most + 1)]
+    return sum(ways[least:])
+
+
+def shapes_of(problem: Problem, kind: Kind, groups: list[Group]) -> list[tuple[tuple[int, int], ...]]:
     """Return every way to draw one worker's devices from the groups of one host: pairs of group number and how many.
 
     Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond
@@ -178,8 +186,6 @@ def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> l
     def draw(at: int, total: int, chosen: list[tuple[int, int]]) -> None:
         if kind.least <= total and chosen:
             found.append(tuple(chosen))
-            if len(found) > most:
-                raise TooManyPatternsError
         for n in range(at, len(mine)):
             group = mine[n]
             if not _close(problem, kind, groups, chosen, group, 1):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
-from oracle.rules import read_case
+from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpualloc.model import Inventory, Placement, Policy, Request, Solution
-    from oracle.rules import Case, Device, Job
+    from tests.oracle.rules import Case, Device, Job
 
 
 def best(
@@ -139,6 +140,12 @@ def validate(
     return broken_rules(outcome) + _reported(outcome, solution)
 
 
+def values_of(case: Case, solution: Solution) -> dict[str, Value]:
+    """Return the exact values of a valid solution's placements."""
+    outcome = Outcome(case, _placements(case, solution)[1])
+    return {name: TIERS[name][1](outcome) for name in tier_names(case)}
+
+
 def _placements(case: Case, solution: Solution) -> tuple[list[str], Choice]:
     at = {device.uuid: device.at for device in case.devices}
     placements = {placement.worker: placement for placement in solution.placements}
@@ -181,7 +188,7 @@ def _told_wrong(job: Job, placement: Placement, devices: list[Device]) -> Iterat
     """What a placement says of itself that is not so."""
     previous = job.previous is not None and {device.at for device in devices} == job.previous
     truths = {
-        "devices are in PCI order": [d.gpu.pci_bus_id for d in devices] == sorted(d.gpu.pci_bus_id for d in devices),
+        "devices are in PCI order": _pci(devices) == sorted(_pci(devices)),
         "indices are the GPUs'": [ref.index for ref in placement.devices] == [d.gpu.index for d in devices],
         f"service is {placement.service}": placement.service == job.role,
         f"exclusive is {placement.exclusive}": placement.exclusive == job.exclusive,
@@ -191,6 +198,10 @@ def _told_wrong(job: Job, placement: Placement, devices: list[Device]) -> Iterat
         != job.has_previous,
     }
     yield from (f"untrue: {claim}" for claim, holds in truths.items() if not holds)
+
+
+def _pci(devices: list[Device]) -> list[list[int]]:
+    return [[int(part, 16) for part in re.split("[:.]", device.gpu.pci_bus_id)] for device in devices]
 
 
 def _reported(outcome: Outcome, solution: Solution) -> list[str]:

@@ -192,7 +192,7 @@ class Recipe:
             uuid=f"GPU-{host}{index:02d}",
             index=index,
             name=name,
-            pci_bus_id=f"00000000:{16 * (index + 1):02X}:00.0",
+            pci_bus_id=f"00000000:{8 * (index + 1):02X}:00.0",
             memory_total_mib=None if troubled and self.once_in(12) else total,
             memory_reserved_mib=0 if self.size.round_numbers else self.source.among((0, 480, 480, None)),
             memory_used_mib=None if troubled and self.once_in(6) else known + extra,
@@ -338,7 +338,8 @@ class Recipe:
 
     def _policy(self, inventory: Inventory) -> Policy:
         headroom = Fraction(0) if self.size.round_numbers else self.source.among((Fraction(0), Fraction(1, 20)))
-        names = ("GPU-000", "index:1", "name:*T4*", "MIG-000-0")
+        gpu = self.source.among([gpu for host in inventory.hosts for gpu in host.gpus])
+        names = [gpu.uuid, f"index:{gpu.index}", f"name:*{gpu.name[-4:]}", *(m.uuid for m in gpu.mig or ())]
         gpus = sum(len(host.gpus) for host in inventory.hosts)
         return Policy(
             name="drawn",

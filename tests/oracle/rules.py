@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from gpualloc.model import LINK_LEVELS, LinkLevel
+from gpualloc.model import LINK_LEVELS, PcieLevel
 
 if TYPE_CHECKING:
     from gpualloc.model import Gpu, Host, Inventory, MigInstance, Policy, Process, Request, Worker
 
-LinkFacts = tuple[int | None, LinkLevel | None]
+LinkFacts = tuple[int | None, PcieLevel | None]
 """NVLinks and PCIe level of a pair; None where unknown."""
 
-PCIE_POINTS: dict[LinkLevel | None, int] = {"PIX": 50, "PXB": 40, "PHB": 30, "NODE": 20, "SYS": 10, None: 0}
+PCIE_POINTS: dict[PcieLevel | None, int] = {"PIX": 50, "PXB": 40, "PHB": 30, "NODE": 20, "SYS": 10, None: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +266,8 @@ def _passes(request: Request, device: Device, policy: Policy, only_mig: set[str]
         or (request.host is not None and not fnmatch.fnmatchcase(device.host, request.host))
         or (request.mig_profile is not None and device.profile != request.mig_profile)
         or (request.mig_profile is None and device.profile is not None and device.host not in only_mig)
+        # One MIG instance at most: who needs two devices has no use for any.
+        or (request.gpus.min > 1 and device.profile is not None)
     )
 
 
@@ -291,7 +293,7 @@ def _capable(wanted: str, gpu: Gpu) -> bool:
 
 
 def _links(inventory: Inventory, at: dict[str, int]) -> dict[tuple[int, int], LinkFacts]:
-    """Pair of devices -> (NVLinks, PCIe level); where two reports of a pair differ, the lesser counts, and unknown is least."""
+    """Pair of devices -> (NVLinks, PCIe level); the lesser of two reports counts, unknown least."""
     links: dict[tuple[int, int], LinkFacts] = {}
     for host in inventory.hosts:
         for link in host.links:

@@ -34,6 +34,11 @@ SICK = HealthIssue("row_remap_pending", fatal=True, detail="memory rows wait to 
 HOT = HealthIssue("thermal_slowdown", fatal=False, detail="too hot")
 
 
+def drawn(seed: int) -> random.Random:
+    """Chance that repeats."""
+    return random.Random(seed)  # noqa: S311 - simulations, not secrets
+
+
 @dataclass
 class World:
     """A machine that things happen to, as it really is."""
@@ -85,7 +90,11 @@ class World:
 def state_of(inventory: Inventory) -> dict[str, tuple[int, bool, bool]]:
     (host,) = inventory.hosts
     return {
-        gpu.uuid: (gpu.index, bool(gpu.health), any(p.container and p.container.project == "else" for p in gpu.processes))
+        gpu.uuid: (
+            gpu.index,
+            bool(gpu.health),
+            any(p.container and p.container.project == "else" for p in gpu.processes),
+        )
         for gpu in host.gpus
     }
 
@@ -105,73 +114,85 @@ def rss_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def test_no_change_is_missed_and_no_flap_is_believed(capsys: pytest.CaptureFixture[str]) -> None:
-    chance, noise = random.Random(7), random.Random(8)
-    watcher = Watcher(view((UUIDS[0],), (UUIDS[1],)), TIMING, commands=True)
-    world, now, looks, changes, plans, commands, flaps, failures = World(), 0.0, 0, 0, [], 0, 0, 0
-    rss = []
-    spent = 0.0
+class Simulation:
+    """A watcher whose plans are all written, whose command always works, and who looks when it says it will."""
 
-    def look(seen: World, *, steady: bool) -> list[Event]:
-        nonlocal looks, spent, now, commands
-        reading = seen.inventory(noise)
+    def __init__(self, world: World) -> None:
+        self.watcher = Watcher(view((UUIDS[0],), (UUIDS[1],)), TIMING, commands=True)
+        self.world = world
+        self.noise = drawn(8)
+        self.now = self.spent = 0.0
+        self.looks = self.commands = 0
+        self.plans: list[dict[str, tuple[int, bool, bool]]] = []
+        self.rss: list[float] = []
+
+    def look(self, seen: World | None = None, step: float | None = None) -> list[Event]:
+        """Look once, do what is due, and let time pass until the next look."""
+        reading, watcher = (seen or self.world).inventory(self.noise), self.watcher
         start = time.process_time()
-        events = watcher.look(now, reading)
-        if watcher.plan_due(now):
-            plans.append(state_of(watcher.inventory or MACHINE))
-            watcher.planned(now, Outcome(changed=True, written=("compose.yaml",), placed=2))
-        if watcher.command_due(now):
+        events = watcher.look(self.now, reading)
+        if watcher.plan_due(self.now):
+            self.plans.append(state_of(watcher.inventory or MACHINE))
+            watcher.planned(self.now, Outcome(changed=True, written=("compose.yaml",), placed=2))
+        if watcher.command_due(self.now):
             watcher.command_started()
-            watcher.command_ended(now, None)
-            commands += 1
-        spent += time.process_time() - start
-        looks += 1
-        if looks in {1000, 20_000}:
-            rss.append(rss_mib())
-        now += TIMING.interval_s if steady else min(watcher.look_in(), TIMING.interval_s)
+            watcher.command_ended(self.now, None)
+            self.commands += 1
+        self.spent += time.process_time() - start
+        self.looks += 1
+        if self.looks in {1000, 20_000}:
+            self.rss.append(rss_mib())
+        self.now += step or watcher.look_in()
         return events
 
-    look(world, steady=True)
-    assert plans == [world.state()]
+    def hold(self, seconds: float, seen: World | None = None) -> list[Event]:
+        """Let things be as they are for a while."""
+        events, end = [], self.now + seconds
+        while self.now < end:
+            events += self.look(seen)
+        return events
+
+    def outage(self, seconds: float) -> None:
+        """Let the driver be away for a while."""
+        why = [Diagnostic("nvml-no-driver", "the driver is not loaded")]
+        assert [event.kind for event in self.watcher.blind(self.now, why)] == ["look-failed"]
+        self.now += seconds
+        assert [event.kind for event in self.look(step=TIMING.interval_s)] == ["look-back"]
+
+
+def test_no_change_is_missed_and_no_flap_is_believed(capsys: pytest.CaptureFixture[str]) -> None:
+    chance, world = drawn(7), World()
+    sim = Simulation(world)
+    flaps = outages = 0
+    sim.look()
+    assert sim.plans == [world.state()]
     for number in range(500):
         world.change(chance)
-        changes += 1
-        expected = len(plans) + 1
-        held = now + 2 * TIMING.settle_s
-        told = []
-        while now <= held:
-            told += look(world, steady=False)
-        assert len(plans) == expected, number
-        assert plans[-1] == world.state(), number
-        assert [event.kind for event in told].count("change") >= 1, number
+        told = sim.hold(2 * TIMING.settle_s + 1)
+        assert "change" in [event.kind for event in told], number
+        assert len(sim.plans) == number + 2
+        assert sim.plans[-1] == world.state(), number
         for _ in range(chance.randrange(3)):  # what comes and goes within the settle time
             flap = world.copy()
             flap.change(chance)
             flaps += 1
-            start = now
-            while now < start + TIMING.settle_s - 1:
-                assert look(flap, steady=False) == []
-            assert look(world, steady=False) == []
+            assert sim.hold(TIMING.settle_s - 1, flap) == []
+            assert sim.look() == []
         if chance.random() < 0.2:  # and what cannot be seen for a while
-            failures += 1
-            assert [e.kind for e in watcher.blind(now, [Diagnostic("nvml-no-driver", "the driver is not loaded")])] == [
-                "look-failed"
-            ]
-            now += 300
-            assert [event.kind for event in look(world, steady=True)] == ["look-back"]
-        while looks < 40 * (number + 1):
-            assert look(world, steady=True) == []
-    assert looks >= 20_000
-    assert len(plans) == 501 == commands
-    assert watcher.counts.changes >= 500
+            outages += 1
+            sim.outage(300)
+        while sim.looks < 40 * (number + 1):
+            assert sim.look(step=TIMING.interval_s) == []
+    assert sim.looks >= 20_000
+    assert len(sim.plans) == sim.commands == 501
+    share = sim.spent / (sim.looks * Timing().interval_s) * 100
     with capsys.disabled():
-        share = spent / (looks * Timing().interval_s) * 100
-        print(
-            f"\n{looks} looks, {changes} changes, {flaps} flaps, {failures} outages: {len(plans)} plans; "
-            f"RSS {rss[0]:.1f} MiB, then {rss[1]:.1f} MiB; {spent / looks * 1000:.2f} ms a look, "
-            f"{share:.4f} % of a core at the default interval"
+        print(  # noqa: T201 - what was counted and measured
+            f"\n{sim.looks} looks, 500 changes, {flaps} flaps, {outages} outages: {len(sim.plans)} plans; "
+            f"RSS {sim.rss[0]:.1f} MiB, then {sim.rss[1]:.1f} MiB; {sim.spent / sim.looks * 1000:.2f} ms a look, "
+            f"{share:.4f} % of a core at the default interval, without what the driver takes"
         )
-    assert rss[1] - rss[0] < 8
+    assert sim.rss[1] - sim.rss[0] < 8
     assert share < 1
 
 
@@ -187,7 +208,7 @@ def ticks(watcher: Watcher, seen: Callable[[float], Inventory], start: float, en
 
 
 def test_a_gpu_that_flaps_every_second_never_settles_and_hides_nobody_else() -> None:
-    noise = random.Random(1)
+    noise = drawn(1)
     watcher = Watcher(view((UUIDS[2],)), TIMING, commands=False)
 
     def seen(now: float) -> Inventory:
@@ -206,7 +227,7 @@ def test_a_gpu_that_flaps_every_second_never_settles_and_hides_nobody_else() -> 
 
 
 def test_what_happens_together_is_one_change() -> None:
-    noise = random.Random(1)
+    noise = drawn(1)
     watcher = Watcher(view(()), TIMING, commands=False)
 
     def seen(now: float) -> Inventory:
@@ -223,7 +244,7 @@ def test_what_happens_together_is_one_change() -> None:
 
 
 def test_what_was_on_its_way_when_the_driver_went_must_hold_anew() -> None:
-    noise = random.Random(1)
+    noise = drawn(1)
     watcher = Watcher(view(()), TIMING, commands=False)
     away = World(gone={UUIDS[0]})
     watcher.look(0, World().inventory(noise))
@@ -262,9 +283,7 @@ def test_foreign_memory_counts_where_it_crowds_out_what_is_pinned() -> None:
     """On a device that is not busy: less than ``busy_above``, but no room for the worker any more."""
     policy = load_policy("base", cwd=Path("/nowhere"), compose_dir=Path("/nowhere"))
     policy = replace(policy, exclude=replace(policy.exclude, busy_above_mib=20_000))
-    request = Request(
-        role="w", workers=(Worker("w", 1, (UUIDS[0],)),), gpus=GpuCount(1, 1), memory_mib=32_000
-    )
+    request = Request(role="w", workers=(Worker("w", 1, (UUIDS[0],)),), gpus=GpuCount(1, 1), memory_mib=32_000)
     watcher = Watcher(View("shop", policy, (request,)), TIMING, commands=False)
 
     def seen(now: float) -> Inventory:
@@ -314,7 +333,7 @@ def test_what_does_not_fit_is_planned_again_and_told_once() -> None:
 
 def changed(watcher: Watcher, now: float, gone: str) -> None:
     """Let a GPU be gone, and plan."""
-    noise = random.Random(1)
+    noise = drawn(1)
     for moment in (now, now + TIMING.settle_s):
         watcher.look(moment, World(gone={gone}).inventory(noise))
     assert watcher.plan_due(now + TIMING.settle_s)
@@ -382,7 +401,7 @@ def test_a_change_while_the_command_runs_runs_it_once_more() -> None:
 
 def test_the_settled_machine_gives_the_same_plan_as_the_one_seen() -> None:
     """What is put together from settled facts is a machine like any other."""
-    chance, noise = random.Random(3), random.Random(4)
+    chance, noise = drawn(3), drawn(4)
     project = view((UUIDS[0],), (UUIDS[3],), ())
     watcher = Watcher(project, TIMING, commands=False)
     world, now = World(), 0.0

@@ -29,6 +29,7 @@ test: lint
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/rewrite.py
 
 # On a host with two GPUs or more: what gpualloc reads and plans, against nvidia-smi and CUDA itself.
 hardware: $(BIN)/gpualloc

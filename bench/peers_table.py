@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.evaluate import METRICS, evaluate, placements_of  # noqa: E402 - needs the repository's root on the path
-from bench.peers import PEERS  # noqa: E402
-from bench.peers.state import one_by_one  # noqa: E402
-from bench.suite import INSTANCES, suite  # noqa: E402
-from gpualloc.solve import solve  # noqa: E402
-from tests.oracle.rules import read_case  # noqa: E402
+from bench.evaluate import METRICS, evaluate, placements_of
+from bench.peers import PEERS
+from bench.peers.state import one_by_one
+from bench.suite import INSTANCES, suite
+from gpualloc.solve import solve
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

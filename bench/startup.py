@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.compose_oracle import binary  # noqa: E402 - needs the repository's root on the path
+from tests.compose_oracle import binary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

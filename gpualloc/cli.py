@@ -207,19 +207,32 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
+@click.option(
+    "--explain",
+    is_flag=False,
+    flag_value="",
+    metavar="[WORKER]",
+    help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
-def plan(form: str, output: str | None, *, diff: bool, **params: Any) -> int:
+def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
-    from gpualloc.planning import make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
-    planned = make_plan(_options(params), os.environ, _cwd())
+    options = _options(params)
+    planned = make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
     if output:
         write_file(Path(output), plan_json.dump(planned.plan))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
+    elif explain is not None:
+        from gpualloc.render.explain import explanations_text  # noqa: PLC0415
+
+        found = explain_plan(planned, options, explain or None)
+        click.echo(explanations_text(found, planned.workspace.inventory, _screen(sys.stdout)), nl=False)
     elif diff:
         click.echo(_diff(planned), nl=False)
     else:
@@ -360,6 +373,24 @@ def _progress(what: str) -> Callable[[int, int], None]:
             click.echo(f"\r{what} {done}/{total}" if done < total else "\r\x1b[K", nl=False, err=True)
 
     return show
+
+
+@cli.command()
+@click.argument("role")
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_what_if_options
+def capacity(role: str, **params: Any) -> int:
+    """Tell how many more workers of ROLE would fit beside those that have a place."""
+    from gpualloc.planning import capacity_of  # noqa: PLC0415
+    from gpualloc.render.explain import capacity_text  # noqa: PLC0415
+
+    workspace, found = capacity_of(role, _options(params), os.environ, _cwd())
+    _tell(workspace.warnings)
+    click.echo(capacity_text(found, _screen(sys.stdout)), nl=False)
+    return DONE
 
 
 @cli.command()

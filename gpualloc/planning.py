@@ -14,6 +14,7 @@ from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.version import too_old_for_override
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
     from gpualloc.model import Inventory, Policy, Reading, Request, Solution
+    from gpualloc.solve.capacity import Capacity
+    from gpualloc.solve.explain import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,9 @@ def open_workspace(
     if reading is None:
         reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
+    too_old = too_old_for_override() if options.override else None
     warnings = (
+        *((too_old,) if too_old else ()),
         *project.warnings,
         *unmatched_roles(policy, [service.name for service in project.services]),
         *reading.warnings,
@@ -157,6 +162,37 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: 
         options=options.solve,
     )
     return with_texts(workspace, solution, options, cwd)
+
+
+def explain_plan(planned: Planned, options: Options, worker: str | None) -> tuple[Explanation, ...]:
+    """Explain a plan's placements: of one worker, or of all. Raises GpuallocError (``unknown-worker``)."""
+    from gpualloc.solve.explain import explain  # noqa: PLC0415 - it solves again, which a plan need not pay for
+
+    workspace = planned.workspace
+    return explain(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        () if worker is None else (worker,),
+        project=workspace.project.name,
+        options=options.solve,
+    )
+
+
+def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
+    """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
+    from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
+
+    workspace = open_workspace(options, environ, cwd)
+    found = capacity(
+        workspace.inventory,
+        workspace.requests,
+        workspace.policy,
+        role,
+        project=workspace.project.name,
+        options=options.solve,
+    )
+    return workspace, found
 
 
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:

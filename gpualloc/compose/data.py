@@ -142,7 +142,10 @@ def lookup(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
 
 def _child(real: Node, step: str | int) -> Node | None:
     if isinstance(real, Mapping):
-        return members(real).get(step) if isinstance(step, str) else None
+        if not isinstance(step, str):
+            return None
+        own = real.entry(step)
+        return own.value if own is not None and not is_merge(own.key) else members(real).get(step)
     if not isinstance(real, Sequence):
         return None
     if isinstance(step, int):

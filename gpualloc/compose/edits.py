@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged
+from gpualloc.compose.document import resolve
 from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
 from gpualloc.compose.patch import Edit
 from gpualloc.errors import fail
@@ -157,7 +158,10 @@ def _device_list(service: Service, forms: list[Form], ids: list[str], *, whole: 
 
 def _appends(service: Service, path: tuple[str | int, ...]) -> bool:
     """Return whether a list written into the service's file would append to one from elsewhere."""
-    return _at(service.base, path) is not None
+    if _at(service.base, path) is None:
+        return False
+    nodes = [service.node(*path[:length]) for length in range(1, len(path) + 1)]
+    return not any(node is not None and resolve(node).tag == "!override" for node in nodes)
 
 
 def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[Form, list[str]]]) -> Iterator[Edit]:

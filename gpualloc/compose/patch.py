@@ -89,7 +89,8 @@ class _Writer:
         entry: Entry | None = services.entry(edit.service)
         if entry is None:
             raise self.cannot(edit, services)
-        node, in_flow = entry.value, services.flow
+        node: Node = entry.value
+        in_flow = services.flow
         for depth, step in enumerate(edit.path[:-1]):
             if is_empty(node) or self.is_absent(node, step):
                 self.fill(edit, depth, node, entry, inverse, in_flow=in_flow)
@@ -97,7 +98,8 @@ class _Writer:
             child = own(node, (step,))
             if child is None or not isinstance(node, (Mapping, Sequence)):
                 raise self.cannot(edit, node)
-            entry, in_flow = (node.index[str(step)] if isinstance(node, Mapping) else None), node.flow
+            in_flow = node.flow
+            entry = node.index[str(step)] if isinstance(node, Mapping) else None
             node = child
         if is_empty(node):
             self.fill(edit, len(edit.path) - 1, node, entry, inverse, in_flow=in_flow)
@@ -109,6 +111,8 @@ class _Writer:
 
     def fill(self, edit: Edit, depth: int, node: Node, entry: Entry | None, inverse: Inverse, *, in_flow: bool) -> None:
         """Note keys that go into a mapping, or in the place of an empty value."""
+        if any(isinstance(step, int) for step in edit.path[depth:]):
+            raise self.cannot(edit, node)  # the list is not in this file
         if not is_empty(node):
             inverse.remember(edit.path, None)
             entry = None
@@ -209,11 +213,19 @@ class _Writer:
         same_key = entry.key.value == name
         if same_key and isinstance(old, Sequence) and not old.flow and old.items and _is_flat(value):
             self.replace_items(old, value)
-        elif same_key and old.start < old.end and not (in_flow and self.document.text[old.start - 1] == ":"):
+        elif same_key and self.is_inline(entry, in_flow=in_flow):
             self.splices.append(Splice(old.start, old.end, self.value(value, old)))
         else:
             key = self.document.source(entry.key) if same_key else emit.key(name, self.style)
             self.splices.append(Splice(entry.key.start, old.end, f"{key}: {self.value(value, old)}"))
+
+    def is_inline(self, entry: Entry, *, in_flow: bool) -> bool:
+        """Return whether a value can be replaced where it stands: behind its key, with a space between."""
+        old = entry.value
+        if old.start == old.end or (isinstance(old, (Mapping, Sequence)) and not old.flow):
+            return False
+        between = self.document.text[entry.key.end : old.start]
+        return "\n" not in between and not (in_flow and between.endswith(":"))
 
     def value(self, value: Any, old: Node) -> str:
         """Return a new value in flow style, a string quoted as the old one was."""

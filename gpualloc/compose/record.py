@@ -45,7 +45,7 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
-_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
 _PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
 
@@ -83,9 +83,9 @@ def append(document: Document, inverses: MappingType[str, Inverse], chomp: str |
     block = style.newline.join(indent + line for line in _lines(value, style))
     # Blanks after the last line ending may not come before the record: they would be part of a block scalar there.
     offset = document.end
-    while offset and document.text[offset - 1] in " \t":
+    while offset > root.end and document.text[offset - 1] in " \t":
         offset -= 1
-    if offset and document.line_start(offset) != offset:
+    if document.line_start(offset) != offset:
         offset = document.end
     body, rest = document.text[:offset], document.text[offset:]
     at_line_start = document.line_start(offset) == offset
@@ -115,7 +115,7 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
         original = {path: text for path, text in original.items() if path not in added}
     for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
         if part:
-            result[name] = {path_text(path): _double(text) for path, text in part.items()}
+            result[name] = {path_text(path): _stored(document, text) for path, text in part.items()}
     if kept:
         result["kept"] = kept
     return result
@@ -150,7 +150,7 @@ def _shorten_request(
         path, count = found
         text = original.pop(path)
         if text != count:
-            result["request"] = _double(text)
+            result["request"] = _stored(document, text)
     return []
 
 
@@ -171,8 +171,27 @@ def _request(document: Document, service: str) -> tuple[Path, str] | None:
     return None
 
 
-def _double(text: str | None) -> str | None:
-    return None if text is None else text.replace("$", "$$")
+def _stored(document: Document, text: str | None) -> str | None:
+    """Return text as the record holds it: dollar signs doubled, the file's line ending as a line feed.
+
+    So it can go back after the whole file has been given other line endings. Where a file mixes them, a carriage return
+    stands for a lone line feed.
+    """
+    if text is None:
+        return None
+    if document.newline == "\r\n":
+        text = "\n".join(part.replace("\n", "\r") for part in text.split("\r\n"))
+    return text.replace("$", "$$")
+
+
+def _read_back(document: Document, text: str | None) -> str | None:
+    """Return what ``_stored`` was given, with the line ending that the file has now."""
+    if text is None:
+        return None
+    text = text.replace("$$", "$")
+    if document.newline == "\r\n":
+        return "\r\n".join(part.replace("\r", "\n") for part in text.split("\n"))
+    return text
 
 
 def _inherited_text(inherited: Inherited) -> str | None:
@@ -216,7 +235,7 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
         part = value.get(name, {})
         if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
             raise damaged
-        parts[name] = {parse_path(path): _single(document, text) for path, text in part.items()}
+        parts[name] = {parse_path(path): _read_back(document, text) for path, text in part.items()}
     kept = value.get("kept", [])
     request = value.get("request")
     if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
@@ -236,21 +255,8 @@ def _inverse(document: Document, entry: Entry, service: str, value: dict[str, An
     original |= {("environment", name): None for name in removed}
     if found is not None:
         path, count = found
-        original[path] = _single(document, request) if "request" in value else count
+        original[path] = _read_back(document, request) if "request" in value else count
     return inverse
-
-
-def _single(document: Document, text: str | None) -> str | None:
-    """Return recorded text as it goes back: single dollar signs, and line endings as the file has them now."""
-    if text is None:
-        return None
-    text = text.replace("$$", "$")
-    if "\n" in text:
-        if "\r\n" not in document.text:
-            return text.replace("\r\n", "\n")
-        if len(document.line_starts) - 1 == document.text.count("\r\n"):
-            return re.sub("(?<!\r)\n", "\r\n", text)
-    return text
 
 
 def _inherited(text: str | None) -> Inherited:

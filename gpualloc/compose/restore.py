@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
-from gpualloc.compose.document import Document, Entry, Mapping, Node, Sequence, parse
+from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
 from gpualloc.compose.localise import AnchorIndex
 from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
 from gpualloc.compose.route import find_service, item_index, own
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from gpualloc.compose.route import Inherited, Inverse, Path
 
 
+_ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
+
+
 def restore(document: Document) -> tuple[Document, Record]:
     """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
 
@@ -28,17 +32,27 @@ def restore(document: Document) -> tuple[Document, Record]:
     found = _find(document)
     if found is None:
         return document, Record()
-    root, entry = found
+    _, entry = found
     record = read(document, entry)
     try:
-        document = _without_record(document, root, entry, record)
-        document = _without_stand_ins(document, record)
-        wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
-        document = unseal(move_up(document, wrapped), record.chomp)
+        return _restored(document, record), record
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
-    return document, record
+
+
+def _restored(document: Document, record: Record) -> Document:
+    """Undo the edits from the inside out, and remove the record last: what stands before it does not end the file."""
+    splices = list(_undo_all(document, record))
+    wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
+    if wrapped or any(inverse.inherits for inverse in record.services.values()):
+        document = parse(apply_splices(document.text, splices), document.file)
+        document = move_up(_without_stand_ins(document, record), wrapped)
+        splices = []
+    found = _find(document)
+    if found is not None:
+        splices += _removal(document, *found)
+    return unseal(parse(apply_splices(document.text, splices), document.file), record.chomp)
 
 
 def _find(document: Document) -> tuple[Mapping, Entry] | None:
@@ -49,15 +63,11 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def _without_record(document: Document, root: Mapping, entry: Entry, record: Record) -> Document:
-    """Put the recorded text back, remove what was added, and the record itself."""
-    splices: list[Splice] = []
+def _undo_all(document: Document, record: Record) -> Iterator[Splice]:
     for name, inverse in record.services.items():
         service = find_service(document, name)
         if service is not None:
-            splices += _undo(document, service, inverse)
-    splices += _removal(document, root, entry)
-    return parse(apply_splices(document.text, splices), document.file)
+            yield from _undo(document, service, inverse)
 
 
 def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
@@ -94,11 +104,14 @@ def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Spli
         yield from splices
 
 
-def _put_back(document: Document, nodes: tuple[Node, ...], text: str) -> Iterator[Splice]:
-    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it."""
+def _put_back(document: Document, nodes: tuple[Node, ...], text: str, known: str = "") -> Iterator[Splice]:
+    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it.
+
+    ``known``: text whose comments were copied here.
+    """
     start, end = nodes[0].start, nodes[-1].end
     yield Splice(start, end, text)
-    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text]
+    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text + known]
     if kept:
         line = document.line_start(start)
         lead = document.newline + " " * (start - line)
@@ -162,21 +175,36 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 
 
 def _without_stand_ins(document: Document, record: Record) -> Document:
-    """Remove local stand-ins that are as they were written; one that people changed is theirs now."""
-    if not any(inverse.inherits for inverse in record.services.values()):
-        return document
-    anchors = AnchorIndex.of(document)
-    splices: list[Splice] = []
-    for name, inverse in record.services.items():
-        service = find_service(document, name)
-        done: list[Path] = []
-        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0])):
-            if service is None or any(path[: len(other)] == other for other in done):
+    """Remove local stand-ins that are as they were written; one that people changed is theirs now.
+
+    Outer ones first, and again: one may be as it was only once those inside it are gone.
+    """
+    waiting = [
+        (name, path, inherited)
+        for name, inverse in record.services.items()
+        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0]))
+    ]
+    while waiting:
+        anchors = AnchorIndex.of(document)
+        splices: list[Splice] = []
+        done: set[tuple[str, Path]] = set()
+        for name, path, inherited in waiting:
+            service = find_service(document, name)
+            if service is None or any((name, path[:length]) in done for length in range(len(path))):
                 continue
             found = list(_disinherit(document, service, path, inherited, anchors))
-            splices += found
-            done += [path] if found else []
-    return parse(apply_splices(document.text, splices), document.file) if splices else document
+            if found:
+                splices += found
+                done.add((name, path))
+        if not splices:
+            break
+        document = parse(apply_splices(document.text, splices), document.file)
+        waiting = [
+            (name, path, inherited)
+            for name, path, inherited in waiting
+            if not any((name, path[:length]) in done for length in range(len(path) + 1))
+        ]
+    return document
 
 
 def _disinherit(
@@ -185,20 +213,35 @@ def _disinherit(
     nodes = _span(service, path)
     if nodes is None or not _untouched(nodes[-1], inherited):
         return
-    start = nodes[0].start
     if inherited.text is not None:
-        alias = inherited.text.rpartition("*")[2].strip()
-        if anchors.find(alias, start) is None:
+        alias = _ALIAS.search(inherited.text)
+        target = anchors.find(alias[1], nodes[0].start) if alias else None
+        if target is None:
             return
         if path:
-            yield from _put_back(document, nodes, inherited.text)
+            yield from _put_back(document, nodes, inherited.text, _sources(document, target))
         else:
             yield Splice(service.key.end, service.value.end, f": {inherited.text}")
         return
     parent = own(service.value, path[:-1])
-    if isinstance(parent, Mapping) and _merges(parent, str(path[-1])):
+    source = _merged(parent, str(path[-1])) if isinstance(parent, Mapping) else None
+    if isinstance(parent, Mapping) and source is not None:
+        known = _sources(document, source)
+        kept = [text for text in _comments_on(document, (nodes[0], nodes[-1])) if text not in known]
         gone = [entry.key.value == path[-1] for entry in parent.entries]
-        yield from cut(document, parent, gone, [[]] * len(gone))
+        yield from cut(document, parent, gone, [kept if lost else [] for lost in gone])
+
+
+def _sources(document: Document, node: Node) -> str:
+    """Return the text that a copy of a node was taken from: its own, and that of all that its aliases stand for."""
+    seen: dict[int, str] = {}
+    waiting = [node]
+    while waiting:
+        current = resolve(waiting.pop())
+        if id(current) not in seen:
+            seen[id(current)] = document.source(current)
+            waiting += (inner for inner in walk(current) if isinstance(inner, Alias))
+    return "\n".join(seen.values())
 
 
 def _untouched(node: Node, inherited: Inherited) -> bool:
@@ -208,11 +251,11 @@ def _untouched(node: Node, inherited: Inherited) -> bool:
     return inherited.digest in {digest(value), digest(value.value) if isinstance(value, Tagged) else None}
 
 
-def _merges(mapping: Mapping, key: str) -> bool:
-    """Return whether a merge key still brings a value for this key."""
-    return any(
-        key in members(source)
-        for entry in mapping.entries
-        if is_merge(entry.key)
-        for source in merge_sources(entry.value)
-    )
+def _merged(mapping: Mapping, key: str) -> Node | None:
+    """Return the value that merge keys still bring for a key."""
+    for entry in mapping.entries:
+        for source in merge_sources(entry.value) if is_merge(entry.key) else ():
+            found = members(source).get(key)
+            if found is not None:
+                return resolve(found)
+    return None

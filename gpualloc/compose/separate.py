@@ -36,6 +36,7 @@ class _Uses:
 
     direct: dict[int, list[Alias]] = field(default_factory=dict)
     merging: dict[int, list[tuple[Alias, Mapping]]] = field(default_factory=dict)
+    merge_lists: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _uses(document: Document) -> _Uses:
             if isinstance(node, Mapping):
                 for entry in node.entries:
                     _note(uses, node, entry)
-            elif isinstance(node, Sequence):
+            elif isinstance(node, Sequence) and id(node) not in uses.merge_lists:
                 for item in node.items:
                     if isinstance(item, Alias):
                         uses.direct.setdefault(id(resolve(item)), []).append(item)
@@ -83,6 +84,7 @@ def _note(uses: _Uses, mapping: Mapping, entry: Entry) -> None:
         if isinstance(value, Alias):
             uses.direct.setdefault(id(resolve(value)), []).append(value)
         return
+    uses.merge_lists.add(id(value))
     for source in value.items if isinstance(value, Sequence) else [value]:
         if isinstance(source, Alias):
             uses.merging.setdefault(id(resolve(source)), []).append((source, mapping))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, members, plain, same
 from gpualloc.compose.document import Mapping, resolve
-from gpualloc.compose.route import find_service
+from gpualloc.compose.route import find_service, home_of
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def verify(before: Document, after: Document, edits: Sequence[Edit]) -> None:
     expected = dict(old)
     intended: dict[str, _Key] = {}
     for edit in edits:
-        key = intended.setdefault(edit.service, _last(old, edit.service))
+        key = intended.setdefault(edit.service, (home_of(before, edit.service) or 0, edit.service))
         expected[key] = _edited(expected.get(key), edit)
     for key in sorted(old.keys() | new.keys()):
         if key in old and key in new and same(expected[key], new[key]):
@@ -48,11 +48,6 @@ def verify(before: Document, after: Document, edits: Sequence[Edit]) -> None:
 
 def _names(services: list[str]) -> str:
     return ", ".join(sorted(services)[:3]) + (" …" if len(services) > 3 else "")
-
-
-def _last(services: dict[_Key, Any], name: str) -> _Key:
-    """Return the key of the last of several documents that has a service: the one that is edited."""
-    return max((key for key in services if key[1] == name), default=(0, name))
 
 
 def _services(document: Document) -> dict[_Key, Any]:
@@ -87,7 +82,7 @@ def _set(data: Any, path: Path, edit: Edit) -> Any:
     if not path:
         return edit.value
     step, rest = path[0], path[1:]
-    if isinstance(data, list):
+    if isinstance(data, list) and data:
         return _in_list(data, step, rest, edit)
     result = dict(data or {})
     if not rest and edit.replaces:

@@ -41,7 +41,7 @@ COMPOSE: dict[str, tuple[str | bytes, str, str]] = {
         "count and device_ids",
     ),
     "numbers for ids": (REQUEST % "{capabilities: [gpu], device_ids: [0]}", "compose.yaml:4:", "strings"),
-    "an alias bomb": (BOMB + "services: {}\n", "compose.yaml:", "aliases"),
+    "an alias bomb": (BOMB + "services: {}\n", "compose.yaml:7:", "aliases"),
     "20 MB": ("# " + "x" * 20_000_000 + "\n" + GOOD, "compose.yaml", "MiB"),
     "several replicas": (GOOD + "    scale: 3\n", "compose.yaml:5:", "w has 3 replicas"),
     "deep nesting": ("a: " + "[" * 500 + "]" * 500, "compose.yaml:1:", "deep"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from oracle import instances
-from oracle.judge import beside_brute
+from tests.oracle import instances
+from tests.oracle.judge import beside_brute
 
 quick = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False)
 

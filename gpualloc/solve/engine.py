@@ -1,4 +1,13 @@
-"""Which engine answers: the small search where it comes to its end, HiGHS beyond."""
+"""Which engine answers: the small search where it comes to its end, HiGHS beyond.
+
+Both give the same score, and where the small search ends within its nodes, the same plan: it looks for the lowest of
+the best plans also after HiGHS has found one. Where it does not end, the plan is the one that
+:mod:`gpualloc.solve.expand` makes of the program's answer: the same every time, and low, but not proven to be lowest.
+
+What the time goes into: the program has the hosts one by one (:mod:`gpualloc.solve.formulation`), with at most a row of
+inequalities to say that identical ones are used in order, so its size grows with the number of hosts; and every tier is
+one run of HiGHS at least, the tiers made of squares (:meth:`gpualloc.solve.lexi.Driver.sum_sq_load` and after) several.
+"""
 
 from __future__ import annotations
 

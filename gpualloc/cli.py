@@ -160,6 +160,8 @@ def cli() -> None:
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
     gpualloc verify     does every running worker see its GPUs?
+    gpualloc watch      plan again when GPUs change
+    gpualloc usage      what running workers really use
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.

@@ -175,6 +175,8 @@ def cli() -> None:
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
     gpualloc verify     does every running worker see its GPUs?
+    gpualloc watch      plan again when GPUs change
+    gpualloc usage      what running workers really use
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -448,6 +450,26 @@ def watch(form: str, **params: Any) -> int:
         click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
 
     run(_options(params), settings_of(params), os.environ, _cwd(), tell)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--for", "duration", metavar="TIME", help="Measure so long, and tell the peak: 60s, 5m.")
+@click.option("--margin", default="20%", show_default=True, metavar="PERCENT", help="What to add to a peak.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
+    """Show how much memory each running worker uses, against what it asked for, and suggest what to ask for."""
+    from gpualloc.usage.run import measure  # noqa: PLC0415
+    from gpualloc.usage.show import usage_json, usage_text  # noqa: PLC0415
+
+    measured, inventory, warnings = measure(_options(params), os.environ, _cwd(), duration, margin)
+    _tell(warnings)
+    shown = usage_json(measured) if form == "json" else usage_text(measured, inventory, _screen(sys.stdout))
+    click.echo(shown, nl=False)
     return DONE
 
 

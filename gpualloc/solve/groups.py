@@ -91,7 +91,8 @@ def make_groups(problem: Problem, *, together: bool = False, alone: frozenset[in
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
         groups += [
-            Group(len(groups) + n, host, tuple(group), tuple(kinds_of.get(group[0], ()))) for n, group in enumerate(found)
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of.get(group[0], ())))
+            for n, group in enumerate(found)
         ]
     return groups
 

@@ -509,5 +509,34 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
     return code
 
 
+# --------------------------------------------------------------------------------------------------------------------
+# Words and schemas
+
+
+@cli.command()
+@click.argument("code", required=False)
+def explain(code: str | None) -> int:
+    """Tell what a message's CODE means and what to do about it; without one, list the codes.
+
+    The code stands in brackets behind the message, and as "code" in JSON.
+    """
+    from gpualloc import words  # noqa: PLC0415
+    from gpualloc.render.pages import codes_text, page_text  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+    click.echo(page_text(words.page(code), screen) if code else codes_text(words.pages(), screen), nl=False)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False)
+def schema(name: str | None) -> int:
+    """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""
+    from gpualloc.schemas import names, schema_text  # noqa: PLC0415
+
+    click.echo(schema_text(name) if name else "".join(f"{known}\n" for known in names()), nl=False)
+    return DONE
+
+
 if __name__ == "__main__":
     main()

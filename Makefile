@@ -30,6 +30,8 @@ test: lint
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/rewrite.py
+	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/peers_table.py
 
 # On a host with two GPUs or more: what gpualloc reads and plans, against nvidia-smi and CUDA itself.
 hardware: $(BIN)/gpualloc

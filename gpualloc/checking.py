@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpualloc.checks.changes import changes
+from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
 from gpualloc.checks.state import APPLY, finding, state_of
@@ -218,15 +218,15 @@ def _since(state: State, before: Inventory) -> Iterator[Diagnostic]:
     workspace = state.workspace
     held = flatten(before, workspace.policy, workspace.project.name, state.pins.uuids())
     for change in changes(before, workspace.inventory, held, tuple(state.devices.values())):
-        touched = [w for w, uuids in state.pins.by_worker.items() if set(uuids) & set(change.uuids)]
-        whom = f"it touches {', '.join(touched)}" if touched else "no worker is there"
-        yield finding(f"changed-{change.code}", f"{change.detail}; {whom}", None, _what_then(state, touched), "note")
+        workers = touched(change, workspace.requests, state.pins.by_worker)
+        whom = f"it touches {', '.join(workers)}" if workers else "it touches no worker"
+        yield finding(f"changed-{change.code}", f"{change.detail}; {whom}", None, _what_then(state, workers), "note")
 
 
-def _what_then(state: State, touched: list[str]) -> str:
-    if not touched:
+def _what_then(state: State, workers: tuple[str, ...]) -> str:
+    if not workers:
         return "nothing needs to be done for it"
-    moved = [worker for worker in touched if worker in state.outlook.moved()]
+    moved = [worker for worker in workers if worker in state.outlook.moved()]
     return f"gpualloc apply moves {', '.join(moved)}" if moved else "gpualloc apply moves none of them for it"
 
 

@@ -343,6 +343,60 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one device was to a worker: chosen, open to it, or refused, with the filter's code and the numbers."""
+
+    uuid: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A tier whose value would have been another."""
+
+    name: str
+    sense: str
+    value: TierValue
+    instead: TierValue
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The best plan in which the worker has other devices (empty: it would have none), and what it would cost.
+
+    ``costs`` are in the order of the tiers, so the first is what decided; none: the two are equally good, and the
+    lower PCI bus ids were taken.
+    """
+
+    devices: tuple[str, ...]
+    costs: tuple[Cost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One worker's placement, None where it does not fit, with every device's verdict in PCI order."""
+
+    worker: str
+    placement: Placement | None
+    verdicts: tuple[Verdict, ...]
+    alternative: Alternative | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """``more`` workers of a role fit beside all that are placed now, which may move.
+
+    ``stops`` says what keeps one more out.
+    """
+
+    role: str
+    placed: int
+    more: int
+    stops: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ComposeInput:
     """A compose file that a plan rests on."""
 

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
-    from gpualloc.model import Inventory, Policy, Reading, Request, Solution
-    from gpualloc.solve.capacity import Capacity
-    from gpualloc.solve.explain import Explanation
+    from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
 
 @dataclass(frozen=True, slots=True)

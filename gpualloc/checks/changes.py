@@ -11,7 +11,7 @@ from gpualloc.solve.order import natural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gpualloc.model import Gpu, Inventory, Link
+    from gpualloc.model import Gpu, Inventory, Link, Request
     from gpualloc.policy.filters import Device
 
 
@@ -22,6 +22,18 @@ class Change:
     code: str
     uuids: tuple[str, ...]
     detail: str
+
+
+def touched(change: Change, requests: Iterable[Request], pins: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the workers that a change touches, given the devices that each is pinned to.
+
+    New numbers touch only those who are pinned by number.
+    """
+    written = {worker.name: worker.pinned or () for request in requests for worker in request.workers}
+    found = [worker for worker, uuids in pins.items() if not set(uuids).isdisjoint(change.uuids)]
+    if change.code == "renumbered":
+        found = [w for w in found if any(not i.startswith(("GPU-", "MIG-")) for i in written.get(w, ()))]
+    return tuple(found)
 
 
 def changes(
@@ -36,6 +48,7 @@ def changes(
     old, new = _gpus(before), _gpus(after)
     labels = {uuid: f"GPU {gpu.index}" for uuid, gpu in [*old.items(), *new.items()]}
     found = [*_comings(old, new)]
+    found += _renumbered(old, new)
     for uuid, gpu in new.items():
         if uuid in old:
             found += _same(old[uuid], gpu)
@@ -68,10 +81,15 @@ def _comings(old: Mapping[str, Gpu], new: Mapping[str, Gpu]) -> Iterator[Change]
         yield Change("new", _uuids(gpu), f"GPU {gpu.index} ({gpu.uuid}, {gpu.name}) is new")
 
 
+def _renumbered(old: Mapping[str, Gpu], new: Mapping[str, Gpu]) -> Iterator[Change]:
+    moved = [gpu for uuid, gpu in new.items() if uuid in old and old[uuid].index != gpu.index]
+    if moved:
+        detail = ", ".join(f"GPU {gpu.index} was GPU {old[gpu.uuid].index} before" for gpu in moved)
+        yield Change("renumbered", tuple(gpu.uuid for gpu in moved), detail)
+
+
 def _same(old: Gpu, new: Gpu) -> Iterator[Change]:
     name, own = f"GPU {new.index}", (new.uuid,)
-    if new.index != old.index:
-        yield Change("renumbered", own, f"{name} was GPU {old.index} before ({new.uuid})")
     yield from _health(old, new, name)
     if new.memory_total_mib != old.memory_total_mib:
         was, now = (gib(m) if m is not None else "unknown" for m in (old.memory_total_mib, new.memory_total_mib))

@@ -76,9 +76,9 @@ def make_groups(problem: Problem, *, together: bool = False, alone: frozenset[in
     for host, members in enumerate(problem.host_devices):
         buckets: dict[object, list[list[int]]] = {}
         for d in members:
-            kinds = kinds_of.get(d)
-            if kinds is None:
+            if not problem.eligible[d]:
                 continue
+            kinds = kinds_of.get(d, [])
             single = d if d in homes or d in spanning or d in alone else -1
             numa = problem.numa_of[d] if problem.spread else -1
             key = (single, numa, problem.taken[d], problem.full[d], problem.slots[d], problem.size[d], tuple(kinds))
@@ -91,7 +91,8 @@ def make_groups(problem: Problem, *, together: bool = False, alone: frozenset[in
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
         groups += [
-            Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of.get(group[0], ())))
+            for n, group in enumerate(found)
         ]
     return groups
 

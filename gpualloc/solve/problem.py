@@ -229,9 +229,6 @@ def build(
         host_links=[host.links for host in hosts],
     )
     _add_jobs(problem, demands, unit)
-    for kind in problem.kinds:
-        for d in kind.weight:
-            problem.eligible[d] = True
     problem.common = math.lcm(*{amount for amount, counts in zip(full, problem.eligible, strict=True) if counts})
     return problem
 
@@ -301,16 +298,18 @@ def _kind(problem: Problem, demand: Demand, role_number: dict[str, int], unit: i
         rank = LINK_LEVELS.index("NVLINK")
     weight: dict[int, int] = {}
     memo: dict[object, bool] = {}
-    if not (demand.exclusive and request.affinity):
-        for device in problem.devices:
-            if not problem.open[device.position]:
-                continue
-            signature = _signature(device)
-            fits = memo.get(signature)
-            if fits is None:
-                fits = memo[signature] = refused_by_request(device, demand) is None
-            if fits:
-                weight[device.position] = _weight(problem, demand, device.position, unit)
+    for device in problem.devices:
+        if not problem.open[device.position]:
+            continue
+        signature = _signature(device)
+        fits = memo.get(signature)
+        if fits is None:
+            fits = memo[signature] = refused_by_request(device, demand) is None
+        if fits:
+            problem.eligible[device.position] = True
+            weight[device.position] = _weight(problem, demand, device.position, unit)
+    if demand.exclusive and request.affinity:
+        weight = {}  # alone and in company at once: nowhere, although the devices are good enough
     most = _most(problem, weight)
     return Kind(
         number=number,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.beside import with_promises
-from gpualloc.checks.changes import Change, changes
+from gpualloc.checks.changes import Change, changes, touched
 from gpualloc.model import Gpu, Host, Inventory, Link
 from gpualloc.solve.demands import demand_of, hand_shares
 from gpualloc.solve.devices import flatten
@@ -49,9 +49,7 @@ class View:
 
     def touched(self, change: Change, before: Inventory) -> tuple[str, ...]:
         """Return the workers that were pinned to a changed device."""
-        return tuple(
-            worker for worker, uuids in self.pins(before).by_worker.items() if not set(uuids).isdisjoint(change.uuids)
-        )
+        return touched(change, self.requests, self.pins(before).by_worker)
 
 
 def facts_of(inventory: Inventory, view: View) -> dict[Hashable, Fact]:

@@ -222,6 +222,8 @@ class _Loop:
                 self._say(*watcher.plan_failed(time.monotonic(), error.diagnostics))
             else:
                 self._say(*watcher.planned(time.monotonic(), outcome))
+                if outcome.written:
+                    watcher.view = self._site.view(Reading(watcher.inventory))
         self._run_command(watcher)
         if self._metrics is not None and watcher.inventory is not None:
             states = gpu_states(watcher.view.devices(watcher.inventory), watcher.view.pins(watcher.inventory).uuids())

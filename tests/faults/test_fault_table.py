@@ -289,10 +289,11 @@ def test_since_an_earlier_inventory_every_change_is_told(bench: Bench) -> None:
         "changed-unhealthy",
     ]
     assert "it touches other / " in by_code["changed-busy"][0]
-    assert "no worker is there / nothing needs to be done for it" in by_code["changed-gone"][0]
+    assert "it touches no worker / nothing needs to be done for it" in by_code["changed-gone"][0]
     assert "it touches alone / gpualloc apply moves none of them for it" in by_code["changed-memory"][0]
     assert NEW in by_code["changed-new"][0]
-    assert len(by_code["changed-renumbered"]) == 2  # what the new one and the lost one leave of the swap
+    (renumbered,) = by_code["changed-renumbered"]
+    assert "GPU 2 was GPU 0 before, GPU 3 was GPU 2 before; it touches no worker / " in renumbered
     assert "it touches small, tiny / " in by_code["changed-unhealthy"][0]
     quiet = bench.run("check", "--format", "json", "--since", "nvml")
     assert not [f for f in json.loads(quiet.out)["findings"] if f["code"].startswith("changed-")]

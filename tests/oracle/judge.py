@@ -39,7 +39,7 @@ def beside_brute(instance: Instance) -> str | None:
 
 
 def beside_cpsat(instance: Instance, *, seconds: float) -> tuple[cpsat.Answer, str, str]:
-    """Give both the same time; return CP-SAT's answer, its verdict on the planner's, and the message where that is ``worse`` or ``better``.
+    """Give both the same time; return CP-SAT's answer, its verdict on the planner's, and a message about it.
 
     A planner that breaks a rule is ``worse``; ``better`` than a proven value means that one of the two is mistaken.
     """

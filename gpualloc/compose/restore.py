@@ -199,8 +199,7 @@ def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) 
     aliases = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is not None]
     merged = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is None]
     document, left = _remove_stand_ins(document, aliases)
-    document, left = _remove_stand_ins(document, [*left, *merged])
-    return document
+    return _remove_stand_ins(document, [*left, *merged])[0]
 
 
 _Waiting = list[tuple[str, "Path", "Inherited"]]

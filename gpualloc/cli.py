@@ -546,18 +546,21 @@ def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
 )
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
-    from gpualloc.planning import plan_reset, write_reset  # noqa: PLC0415
+    from gpualloc.planning import plan_reset, reset_orphans, write_reset  # noqa: PLC0415
     from gpualloc.render.diff import unified_diff  # noqa: PLC0415
 
-    targets = plan_reset(_options(params), os.environ, _cwd())
+    options = _options(params)
+    targets = plan_reset(options, os.environ, _cwd())
     if not targets:
         click.echo("nothing to reset: gpualloc has written nothing here", err=True)
         return DONE
     for target in targets:
         click.echo(unified_diff(target.before, target.after, target.shown, target.shown, _screen(sys.stdout)), nl=False)
     _ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
+    orphans = reset_orphans(options, os.environ, _cwd())
     for name in write_reset(targets, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(orphans)
     return DONE
 
 

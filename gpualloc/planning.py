@@ -416,6 +416,15 @@ def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple
     return tuple(target for target in targets if target.changed)
 
 
+def reset_orphans(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
+    """Return the services that a reset leaves nothing of: those that roles were divided into."""
+    override = cwd / options.override if options.override else None
+    project = load_project(options.project, environ, cwd, override=override)
+    inside = {service.name for service in project.services}
+    copies = [service for numbers in project.copies.values() for _, service in sorted(numbers.items())]
+    return tuple(service.name for service in copies if (service.name in inside) == (override is None))
+
+
 def write_reset(targets: tuple[Target, ...], output: Path | None = None) -> tuple[str, ...]:
     """Put the original texts back and return the names of the files written."""
     return _write(targets) if output is None else _write_to(output, targets)

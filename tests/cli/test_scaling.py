@@ -59,7 +59,9 @@ def test_up_and_down_and_back(run: Run, path: Path) -> None:
     up = run("apply", "-y", "--scale", "worker=6", *MACHINE)
     assert up.out.count("= keep") == 2
     assert up.out.count("+ pin") == 4
-    assert run("reset", "-y").code == 0
+    back = run("reset", "-y")
+    assert back.code == 0
+    assert "worker-1, worker-2, worker-3, worker-4, worker-5, worker-6 are no longer services" in back.err
     assert path.read_text() == TEXT
 
 
@@ -119,7 +121,9 @@ def test_the_override_form(run: Run, path: Path) -> None:
     assert up.out.count("= keep") == 2
     assert "x-gpualloc" not in (path.parent / "gpu.yaml").read_text()
     assert path.read_text() == TEXT
-    assert run("reset", "-y", "--override", "gpu.yaml").code == 0
+    back = run("reset", "-y", "--override", "gpu.yaml")
+    assert back.code == 0
+    assert "worker-1, worker-2, worker-3, worker-4 are no longer services" in back.err
     assert not (path.parent / "gpu.yaml").exists()
 
 
@@ -144,6 +148,19 @@ def test_a_scale_that_cannot_be(run: Run, path: Path, scale: list[str], why: str
     assert result.code == 2
     assert why in result.err
     assert path.read_text() == TEXT
+
+
+def test_a_file_beside_this_one(run: Run, path: Path) -> None:
+    path.write_text(TEXT.replace("image: i\n", "image: i\n    x-gpualloc: {memory: 4GiB}\n"))
+    run("apply", "-y", *MACHINE)
+    other = path.parent / "other"
+    other.mkdir()
+    path.rename(other / "compose.yaml")
+    path.write_text("services:\n  mine:\n    image: i\n    x-gpualloc: {memory: 15GiB}\n")
+    together = run("plan", "--beside", "other", *MACHINE)
+    assert "mine    GPU 1" in together.out
+    path.write_text(path.read_text().replace("15GiB", "2GiB"))
+    assert "mine    GPU 0" in run("plan", "--beside", "other", *MACHINE).out
 
 
 def test_policies_name_the_role(run: Run, path: Path) -> None:

@@ -87,6 +87,16 @@ def _stack(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Co
     return wrap
 
 
+def _scales(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    scales = []
+    for text in values:
+        role, equals, number = text.rpartition("=")
+        if not equals or not role or not number.isdecimal() or len(number) > 6:
+            raise click.BadParameter(f"{text!r} is not ROLE=N, such as worker=4")
+        scales.append((role, int(number)))
+    return tuple(scales)
+
+
 _project_options = _stack(
     click.option(
         "-f",
@@ -156,7 +166,11 @@ _override_option = click.option(
     help="Work with a file to be laid over the project's, instead of in place.",
     shell_complete=completion.files,
 )
+_scale_option = click.option(
+    "--scale", multiple=True, metavar="ROLE=N", callback=_scales, help="Let a role have N workers; may be repeated."
+)
 _what_if_options = _stack(
+    _scale_option,
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
     click.option(
         "--without",
@@ -187,6 +201,7 @@ def _options(params: dict[str, Any]) -> Options:
         topo=params.get("topo"),
         policy=params.get("policy"),
         override=params.get("override"),
+        scale=params.get("scale", ()),
         beside=params.get("beside", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
@@ -210,6 +225,8 @@ def cli() -> None:
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
     gpualloc verify     does every running worker see its GPUs?
+    gpualloc watch      plan again when GPUs change
+    gpualloc usage      what running workers really use
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -350,7 +367,16 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(planned.orphans)
     return _exit(planned)
+
+
+def _tell_orphans(names: tuple[str, ...]) -> None:
+    """Say what Compose will not end by itself."""
+    if names:
+        what, them = ("is no longer a service", "it") if len(names) == 1 else ("are no longer services", "them")
+        command = "docker compose up -d --remove-orphans"
+        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {them}", err=True)
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -371,6 +397,7 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_scale_option
 @_beside_option
 @click.option(
     "--since",
@@ -487,6 +514,26 @@ def watch(form: str, **params: Any) -> int:
         click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
 
     run(_options(params), settings_of(params), os.environ, _cwd(), tell)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--for", "duration", metavar="TIME", help="Measure so long, and tell the peak: 60s, 5m.")
+@click.option("--margin", default="20%", show_default=True, metavar="PERCENT", help="What to add to a peak.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
+    """Show how much memory each running worker uses, against what it asked for, and suggest what to ask for."""
+    from gpualloc.usage.run import measure  # noqa: PLC0415
+    from gpualloc.usage.show import usage_json, usage_text  # noqa: PLC0415
+
+    measured, inventory, warnings = measure(_options(params), os.environ, _cwd(), duration, margin)
+    _tell(warnings)
+    shown = usage_json(measured) if form == "json" else usage_text(measured, inventory, _screen(sys.stdout))
+    click.echo(shown, nl=False)
     return DONE
 
 

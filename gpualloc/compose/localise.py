@@ -283,7 +283,8 @@ class _Localiser:
             at = self.document.text.index(f"&{inner.anchor}", inner.start)
             end = at + len(inner.anchor) + 1
             first = inner.entries[0].key.start if isinstance(inner, Mapping) and not inner.flow else end
-            if self.document.column(first) == self.document.column(at):
+            alone = not self.document.text[end:first].strip()
+            if alone and self.document.column(first) == self.document.column(at):
                 end = first  # the anchor had a line of its own, behind a dash
             elif self.document.text[end : end + 1] == " ":
                 end += 1

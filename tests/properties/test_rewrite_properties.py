@@ -68,6 +68,16 @@ class _Loader(Composer, yaml.cyaml.CParser, SafeConstructor, Resolver):  # type:
             self.anchors.pop(anchor, None)  # Compose lets an anchor be given twice
         return super().compose_node(parent, index)
 
+    def flatten_mapping(self, node: Any) -> None:
+        """Let the first of several merged mappings win, as go-yaml does; PyYAML lets the last."""
+        node.value = [
+            (key, yaml.SequenceNode(value.tag, value.value[::-1]))
+            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode)
+            else (key, value)
+            for key, value in node.value
+        ]
+        super().flatten_mapping(node)
+
 
 def _tagged(loader: Any, _suffix: str, node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
@@ -87,12 +97,15 @@ def meaning(text: str) -> list[dict[str, Any]]:
     roots = [root for root in yaml.load_all(text, Loader=_Loader) if root is not None]  # noqa: S506 - safe loader
     for root in roots:
         root.pop("x-gpualloc", None)
-        root["services"] = {name: unowned(service) for name, service in (root.get("services") or {}).items()}
+        root["services"] = {name: unowned(service, lists=len(roots) == 1) for name, service in (root.get("services") or {}).items()}
     return roots
 
 
-def unowned(service: Any) -> Any:
-    """Return a service without device requests and the variables that gpualloc writes."""
+def unowned(service: Any, *, lists: bool) -> Any:
+    """Return a service without device requests and the variables that gpualloc writes.
+
+    ``lists``: with the other devices; a list under !override repeats what another document or service says.
+    """
     if not isinstance(service, dict):
         return service
     result = dict(service)
@@ -106,7 +119,7 @@ def unowned(service: Any) -> Any:
     resources = dict(deploy.get("resources") or {})
     reservations = dict(resources.pop("reservations", None) or {})
     others = [d for d in reservations.pop("devices", None) or () if "gpu" not in d["capabilities"]]
-    if "extends" in service:  # a list under !override repeats what the extended service says
+    if "extends" in service or not lists:
         others, devices = [], []
     rest = {k: v for k, v in deploy.items() if k != "resources"}
     return {**result, "deploy": [rest, resources, reservations, others], "devices": devices}

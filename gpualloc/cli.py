@@ -167,7 +167,12 @@ _override_option = click.option(
     shell_complete=completion.files,
 )
 _scale_option = click.option(
-    "--scale", multiple=True, metavar="ROLE=N", callback=_scales, help="Let a role have N workers; may be repeated."
+    "--scale",
+    multiple=True,
+    metavar="ROLE=N",
+    callback=_scales,
+    help="Let a role have N workers; may be repeated.",
+    shell_complete=completion.scales,
 )
 _what_if_options = _stack(
     _scale_option,

@@ -118,6 +118,10 @@ def _roles(params: dict[str, Any]) -> Iterable[CompletionItem]:
     return [CompletionItem(role.request.role) for role in read_demand(project, policy).roles]
 
 
+def _scales(params: dict[str, Any]) -> Iterable[CompletionItem]:
+    return [CompletionItem(f"{item.value}=") for item in _roles(params)]
+
+
 def _workers(params: dict[str, Any]) -> Iterable[CompletionItem]:
     from gpualloc.compose.reader import read_demand  # noqa: PLC0415
     from gpualloc.policy.load import load  # noqa: PLC0415
@@ -145,7 +149,7 @@ def _schemas(_params: dict[str, Any]) -> Iterable[CompletionItem]:
     return map(CompletionItem, names())
 
 
-gpus, roles, workers, profiles = map(_quietly, (_gpus, _roles, _workers, _profiles))
+gpus, roles, scales, workers, profiles = map(_quietly, (_gpus, _roles, _scales, _workers, _profiles))
 codes, schemas = map(_quietly, (_codes, _schemas))
 
 

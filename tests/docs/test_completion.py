@@ -80,6 +80,7 @@ def test_machines_are_the_shipped_ones(complete: Complete) -> None:
 def test_services_are_those_of_the_file_that_ask_for_gpus(complete: Complete, tmp_path: Path) -> None:
     assert complete("capacity", "") == ["trainer", "embedder"]
     assert complete("plan", "--explain", "emb") == ["embedder"]
+    assert complete("plan", "--scale", "t") == ["trainer="]
     (tmp_path / "other.yaml").write_text("services: {ocr: {image: busybox, gpus: all}}\n")
     assert complete("capacity", "-f", "other.yaml", "") == ["ocr"]
 

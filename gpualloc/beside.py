@@ -73,7 +73,8 @@ def _promises(
     demand = read_demand(project, policy)
     requests = [role.request for role in demand.roles]
     shares = hand_shares(requests, resolve_pins(inventory, requests))
-    demands = {r.role: demand_of(r, r.workers[0], policy, shares) for r in requests}
+    demands = {w.name: demand_of(r, w, policy, shares) for r in requests for w in r.workers}
+    demands |= {r.role: demands[r.workers[0].name] for r in requests}
     watching = {observer.service.name for observer in demand.observers}
     usable = {device.uuid: device.usable_mib for device in flatten(inventory, policy, None, frozenset())}
     names = Names(gpu for host in inventory.hosts for gpu in host.gpus)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpualloc.checks.state import State
-    from gpualloc.compose.reader import Role
+    from gpualloc.compose.reader import Member, Role
     from gpualloc.errors import Diagnostic
     from gpualloc.model import Inventory
     from gpualloc.planning import Options, Workspace
@@ -46,8 +46,11 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
     state = state_of(workspace)
     found: list[Diagnostic] = []
     for role in workspace.demand.roles:
-        for rule in (_replicas, _unpinned, lost, _indices, unfit, _cuda):
-            found += rule(state, role)
+        found += _replicas(role)
+        # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
+        for member in role.members[:1] if role.shares else role.members:
+            for rule in (_unpinned, lost, _indices, unfit, _cuda) if member.present else (_cuda,):
+                found += rule(state, member)
     found += _crowded(state)
     told = {f.where for f in found if f.severity == "error"}
     found += (f for f in _movers(state) if f.where not in told)
@@ -64,19 +67,26 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
 # One role
 
 
-def _replicas(_state: State, role: Role) -> Iterator[Diagnostic]:
-    count = len(role.request.workers)
-    if count > 1:
-        summary = f"{role.service.name} has {count} replicas, which all get the same GPUs"
-        yield finding(
-            "replicas-share", summary, role.service.place(current=True), "write them as services of their own"
-        )
-
-
-def _unpinned(state: State, role: Role) -> Iterator[Diagnostic]:
-    if state.pinned(role) or len(role.request.workers) > 1:
+def _replicas(role: Role) -> Iterator[Diagnostic]:
+    count = len(role.members)
+    where = role.service.place(current=True)
+    if role.shares:
+        if count > 1:
+            hint = "gpualloc apply makes each a service of its own"
+            summary = f"{role.name} has {count} replicas, which all get the same GPUs"
+            yield finding("replicas-share", summary, where, hint)
         return
-    name = role.service.name
+    there = sum(member.present for member in role.members) + len(role.surplus)
+    if there != count:
+        services = "1 service" if there == 1 else f"{there} services"
+        summary = f"{role.name} has {services}, and {count} {'is' if count == 1 else 'are'} asked for"
+        yield finding("replicas-differ", summary, where, APPLY)
+
+
+def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
+    if state.pinned(member):
+        return
+    name = member.worker.name
     forms = state.forms[name]
     count = forms[0].count if forms else None
     if count is None:
@@ -87,27 +97,27 @@ def _unpinned(state: State, role: Role) -> Iterator[Diagnostic]:
         summary = f"{name} is not pinned: Compose gives it the host's first GPU, like every other service with count: 1"
     else:
         summary = f"{name} is not pinned: Compose gives it the host's first {count.max} GPUs"
-    yield finding("not-pinned", summary, state.place(role), APPLY)
+    yield finding("not-pinned", summary, state.place(member), APPLY)
 
 
-def _indices(state: State, role: Role) -> Iterator[Diagnostic]:
-    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(role):
+def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
+    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
-    known = [i for i in role.request.workers[0].pinned or () if not i.startswith(("GPU-", "MIG-"))]
+    known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
     if known:
         summary = (
-            f"{role.service.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
+            f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
-        yield finding("index-id", summary, state.place(role), f"UUIDs stay: {APPLY}", "warning")
+        yield finding("index-id", summary, state.place(member), f"UUIDs stay: {APPLY}", "warning")
 
 
-def _cuda(state: State, role: Role) -> Iterator[Diagnostic]:
+def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
     """Compare what CUDA would show in the container with what the worker was given."""
-    service = role.service
+    service, name = member.service, member.worker.name
     value = (service.now.get("environment") or {}).get("CUDA_VISIBLE_DEVICES")
-    own = [u for u in state.pinned(role) if u in state.devices]
+    own = [u for u in state.pinned(member) if u in state.devices]
     own.sort(key=lambda u: state.devices[u].position)
-    given = own or _first_devices(state, role)
+    given = own or _first_devices(state, member)
     if not given:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
@@ -115,23 +125,21 @@ def _cuda(state: State, role: Role) -> Iterator[Diagnostic]:
     present = everything if service.now.get("privileged") else given
     if value is None:
         if set(present) != set(given):
-            summary = f"{service.name} is privileged: its container sees all {len(present)} devices of the host"
+            summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
             yield finding("cuda-sees-more", summary, service.place("privileged", current=True), APPLY)
         return
     shown = visible(value, present)
     if set(shown) == set(given):
         return
     if not shown:
-        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {service.name} no GPU at all: {_numbering(len(present))}"
+        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {name} no GPU at all: {_numbering(len(present))}"
         code = "cuda-hides"
     elif set(shown) < set(given):
-        summary = f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {len(shown)} of its {len(given)} GPUs"
+        summary = f"CUDA_VISIBLE_DEVICES={value} shows {name} {len(shown)} of its {len(given)} GPUs"
         code = "cuda-hides"
     else:
         names = ", ".join(state.label(u) for u in shown)
-        summary = (
-            f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {names} in its privileged container, not what it got"
-        )
+        summary = f"CUDA_VISIBLE_DEVICES={value} shows {name} {names} in its privileged container, not what it got"
         code = "cuda-sees-more"
     yield finding(
         code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {APPLY}"
@@ -144,10 +152,10 @@ def _numbering(count: int) -> str:
     )
 
 
-def _first_devices(state: State, role: Role) -> list[str]:
+def _first_devices(state: State, member: Member) -> list[str]:
     """Return what the engine gives a service that is not pinned: the first N GPUs by index."""
-    forms = state.forms[role.service.name]
-    if not forms or state.pins.by_worker.get(role.request.workers[0].name):
+    forms = state.forms[member.worker.name]
+    if not forms or state.pins.by_worker.get(member.worker.name):
         return []
     whole = sorted((d for d in state.devices.values() if d.mig is None), key=lambda d: (d.host, d.gpu.index))
     first = [d for d in whole if d.host == whole[0].host]
@@ -162,51 +170,52 @@ def _first_devices(state: State, role: Role) -> list[str]:
 
 def _crowded(state: State) -> Iterator[Diagnostic]:
     """Find devices given to more workers than they can take."""
-    holders: dict[str, list[Role]] = {}
+    holders: dict[str, list[Member]] = {}
     for role in state.workspace.demand.roles:
-        for uuid in state.pinned(role):
-            holders.setdefault(uuid, []).append(role)
-    for uuid, roles in holders.items():
+        for member in role.members:
+            for uuid in state.pinned(member):
+                holders.setdefault(uuid, []).append(member)
+    for uuid, members in holders.items():
         device = state.devices.get(uuid)
-        if device is None or len(roles) < 2:
+        if device is None or len(members) < 2:
             continue
-        names = ", ".join(role.service.name for role in roles)
-        alone = [r for r in roles if state.demands[r.request.workers[0].name].exclusive]
+        names = ", ".join(member.worker.name for member in members)
+        alone = [m for m in members if state.demands[m.worker.name].exclusive]
         if alone:
-            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].service.name} wants it alone"
+            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].worker.name} wants it alone"
             hint = f"let them share with x-gpualloc: {{memory: …}}, or {APPLY}"
-            yield finding("given-twice", summary, state.place(roles[-1]), hint)
+            yield finding("given-twice", summary, state.place(members[-1]), hint)
             continue
-        yield from _over(state, device, roles, names)
+        yield from _over(state, device, members, names)
 
 
-def _over(state: State, device: Device, roles: list[Role], names: str) -> Iterator[Diagnostic]:
+def _over(state: State, device: Device, members: list[Member], names: str) -> Iterator[Diagnostic]:
     most = state.workspace.policy.sharing.max_workers_per_gpu
-    if len(roles) > most:
-        summary = f"{state.label(device.uuid)} holds {len(roles)} workers, and the policy allows {most}: {names}"
-        yield finding("over-capacity", summary, state.place(roles[-1]), APPLY)
+    if len(members) > most:
+        summary = f"{state.label(device.uuid)} holds {len(members)} workers, and the policy allows {most}: {names}"
+        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
         return
-    demands = [state.demands[role.request.workers[0].name] for role in roles]
+    demands = [state.demands[member.worker.name] for member in members]
     if device.usable_mib is None or device.free_mib is None:
         return
     asked = sum(d.memory_mib if d.memory_mib is not None else device.usable_mib * (d.share or 0) for d in demands)
     if asked > device.free_mib:
         asks = f"{names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
         summary = f"{state.label(device.uuid)} is over capacity: {asks}"
-        yield finding("over-capacity", summary, state.place(roles[-1]), APPLY)
+        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
 
 
 def _movers(state: State) -> Iterator[Diagnostic]:
     """Find workers that a new plan would move, or cannot place, for a reason no other check has told."""
-    roles = {w.name: role for role in state.workspace.demand.roles for w in role.request.workers}
+    members = {member.worker.name: member for role in state.workspace.demand.roles for member in role.members}
     for placement in state.outlook.kept.placements:
         if placement.action in MOVES:
             summary = f"{placement.worker} would {placement.action}: {placement.reason}"
-            yield finding(f"would-{placement.action}", summary, state.place(roles[placement.worker]), APPLY)
+            yield finding(f"would-{placement.action}", summary, state.place(members[placement.worker]), APPLY)
     for unplaced in state.outlook.kept.unplaced:
         details = "; ".join(reason.detail for reason in unplaced.reasons)
         summary = f"{unplaced.worker} does not fit: {details}"
-        yield finding("does-not-fit", summary, state.place(roles[unplaced.worker]), unplaced.hint)
+        yield finding("does-not-fit", summary, state.place(members[unplaced.worker]), unplaced.hint)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -230,7 +239,7 @@ def _what_then(state: State, workers: tuple[str, ...]) -> str:
     return f"gpualloc apply moves {', '.join(moved)}" if moved else "gpualloc apply moves none of them for it"
 
 
-_OF_THE_FILE = frozenset({"replicas-share", "not-pinned", "cuda-hides", "cuda-sees-more"})
+_OF_THE_FILE = frozenset({"replicas-share", "replicas-differ", "not-pinned", "cuda-hides", "cuda-sees-more"})
 """What is wrong with a file whatever the machine does."""
 
 

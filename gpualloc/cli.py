@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gpualloc import __version__
+from gpualloc import __version__, completion
 from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
@@ -87,11 +87,48 @@ def _stack(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Co
     return wrap
 
 
+def _scales(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    scales = []
+    for text in values:
+        role, equals, number = text.rpartition("=")
+        if not equals or not role or not number.isdecimal() or len(number) > 6:
+            raise click.BadParameter(f"{text!r} is not ROLE=N, such as worker=4")
+        scales.append((role, int(number)))
+    return tuple(scales)
+
+
 _project_options = _stack(
-    click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Compose file; may be repeated."),
-    click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Profile to enable; may be repeated."),
-    click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Instead of the project's .env."),
-    click.option("--project-directory", metavar="DIR", help="Where the project is, if not beside its first file."),
+    click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="Compose file; may be repeated.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Profile to enable; may be repeated.",
+        shell_complete=completion.profiles,
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        metavar="FILE",
+        help="Instead of the project's .env.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--project-directory",
+        metavar="DIR",
+        help="Where the project is, if not beside its first file.",
+        shell_complete=completion.folders,
+    ),
     click.option("-p", "--project-name", metavar="NAME", help="Project name, as for docker compose."),
 )
 _inventory_options = _stack(
@@ -100,21 +137,48 @@ _inventory_options = _stack(
         multiple=True,
         metavar="SOURCE",
         help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        shell_complete=completion.inventories,
     ),
-    click.option("--topo", metavar="FILE", help="What `nvidia-smi topo -m` printed, beside its -q -x output."),
+    click.option(
+        "--topo",
+        metavar="FILE",
+        help="What `nvidia-smi topo -m` printed, beside its -q -x output.",
+        shell_complete=completion.files,
+    ),
 )
 _policy_option = click.option(
-    "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
+    "--policy",
+    metavar="NAME|PATH",
+    envvar="GPUALLOC_POLICY",
+    help="How to choose GPUs; base by default.",
+    shell_complete=completion.policies,
 )
 _beside_option = click.option(
-    "--beside", multiple=True, metavar="FILE", help="Another project's compose file: what it pins is taken."
+    "--beside",
+    multiple=True,
+    metavar="FILE",
+    help="Another project's compose file: what it pins is taken.",
+    shell_complete=completion.files,
 )
 _override_option = click.option(
-    "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
+    "--override",
+    metavar="FILE",
+    help="Work with a file to be laid over the project's, instead of in place.",
+    shell_complete=completion.files,
+)
+_scale_option = click.option(
+    "--scale", multiple=True, metavar="ROLE=N", callback=_scales, help="Let a role have N workers; may be repeated."
 )
 _what_if_options = _stack(
+    _scale_option,
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
-    click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
+    click.option(
+        "--without",
+        multiple=True,
+        metavar="GPU",
+        help="Plan as if this GPU (UUID or index:N) were gone.",
+        shell_complete=completion.gpus,
+    ),
     click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
@@ -137,6 +201,7 @@ def _options(params: dict[str, Any]) -> Options:
         topo=params.get("topo"),
         policy=params.get("policy"),
         override=params.get("override"),
+        scale=params.get("scale", ()),
         beside=params.get("beside", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
@@ -172,7 +237,7 @@ def cli() -> None:
 @_inventory_options
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
-@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.")
+@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
 def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
@@ -215,9 +280,16 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     flag_value="",
     metavar="[WORKER]",
     help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
+    shell_complete=completion.workers,
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Save the plan, for `gpualloc apply FILE`.",
+    shell_complete=completion.files,
+)
 def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
     from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
@@ -260,7 +332,7 @@ def _diff(planned: Planned) -> str:
 
 
 @cli.command()
-@click.argument("saved", metavar="[PLAN]", required=False)
+@click.argument("saved", metavar="[PLAN]", required=False, shell_complete=completion.files)
 @_project_options
 @_inventory_options
 @_policy_option
@@ -268,7 +340,9 @@ def _diff(planned: Planned) -> str:
 @_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 @click.option("--diff", is_flag=True, help="Show what changes in the compose file, too.")
 @click.option("--partial", is_flag=True, help="Where not all fit: write what does, and park the rest at no replicas.")
 def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, partial: bool, **params: Any) -> int:
@@ -293,7 +367,16 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(planned.orphans)
     return _exit(planned)
+
+
+def _tell_orphans(names: tuple[str, ...]) -> None:
+    """Say what Compose will not end by itself."""
+    if names:
+        what, them = ("is no longer a service", "it") if len(names) == 1 else ("are no longer services", "them")
+        command = "docker compose up -d --remove-orphans"
+        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {them}", err=True)
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -314,8 +397,14 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_scale_option
 @_beside_option
-@click.option("--since", metavar="SOURCE", help="An earlier inventory: tell what has changed on the machine.")
+@click.option(
+    "--since",
+    metavar="SOURCE",
+    help="An earlier inventory: tell what has changed on the machine.",
+    shell_complete=completion.inventories,
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
@@ -378,7 +467,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
 
 
 @cli.command()
-@click.argument("role")
+@click.argument("role", shell_complete=completion.roles)
 @_project_options
 @_inventory_options
 @_policy_option
@@ -452,21 +541,26 @@ def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
 @_project_options
 @_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
-    from gpualloc.planning import plan_reset, write_reset  # noqa: PLC0415
+    from gpualloc.planning import plan_reset, reset_orphans, write_reset  # noqa: PLC0415
     from gpualloc.render.diff import unified_diff  # noqa: PLC0415
 
-    targets = plan_reset(_options(params), os.environ, _cwd())
+    options = _options(params)
+    targets = plan_reset(options, os.environ, _cwd())
     if not targets:
         click.echo("nothing to reset: gpualloc has written nothing here", err=True)
         return DONE
     for target in targets:
         click.echo(unified_diff(target.before, target.after, target.shown, target.shown, _screen(sys.stdout)), nl=False)
     _ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
+    orphans = reset_orphans(options, os.environ, _cwd())
     for name in write_reset(targets, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(orphans)
     return DONE
 
 
@@ -475,7 +569,12 @@ def policy() -> None:
     """List, show and check policies."""
 
 
-_directory_option = click.option("--project-directory", metavar="DIR", help="The folder of the compose file.")
+_directory_option = click.option(
+    "--project-directory",
+    metavar="DIR",
+    help="The folder of the compose file.",
+    shell_complete=completion.folders,
+)
 
 
 def _compose_dir(project_directory: str | None) -> Path:
@@ -496,7 +595,7 @@ def policy_list(project_directory: str | None) -> int:
 
 
 @policy.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.policies)
 @_directory_option
 def policy_show(name: str | None, project_directory: str | None) -> int:
     """Show a policy as it takes effect, with what it extends."""
@@ -509,7 +608,7 @@ def policy_show(name: str | None, project_directory: str | None) -> int:
 
 
 @policy.command("check")
-@click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
+@click.argument("names", metavar="[NAME|PATH]...", nargs=-1, shell_complete=completion.policies)
 @_directory_option
 def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
     """Tell what is wrong with policies.
@@ -529,6 +628,35 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
         else:
             click.echo(f"{name}: fine")
     return code
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Words and schemas
+
+
+@cli.command()
+@click.argument("code", required=False, shell_complete=completion.codes)
+def explain(code: str | None) -> int:
+    """Tell what a message's CODE means and what to do about it; without one, list the codes.
+
+    The code stands in brackets behind the message, and as "code" in JSON.
+    """
+    from gpualloc import words  # noqa: PLC0415
+    from gpualloc.render.pages import codes_text, page_text  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+    click.echo(page_text(words.page(code), screen) if code else codes_text(words.pages(), screen), nl=False)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=completion.schemas)
+def schema(name: str | None) -> int:
+    """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""
+    from gpualloc.schemas import names, schema_text  # noqa: PLC0415
+
+    click.echo(schema_text(name) if name else "".join(f"{known}\n" for known in names()), nl=False)
+    return DONE
 
 
 if __name__ == "__main__":

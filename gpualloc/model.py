@@ -408,7 +408,8 @@ class ComposeInput:
 class PlanInputs:
     """What a plan was made from, so that a saved one can be checked before use.
 
-    ``inventory`` names the sources as given to ``--inventory``, so that ``apply PLAN`` can read them again.
+    ``inventory`` names the sources as given to ``--inventory``, so that ``apply PLAN`` can read them again. ``scale``:
+    the numbers of workers that ``--scale`` gave roles.
     """
 
     compose: tuple[ComposeInput, ...]
@@ -417,6 +418,7 @@ class PlanInputs:
     policy: str
     policy_sha256: str
     profiles: tuple[str, ...] = ()
+    scale: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gpualloc.solve.pins import resolve_pins
 
 if TYPE_CHECKING:
     from gpualloc.compose.forms import Form
-    from gpualloc.compose.reader import Role
+    from gpualloc.compose.reader import Member
     from gpualloc.errors import Place, Severity
     from gpualloc.model import Gpu
     from gpualloc.planning import Workspace
@@ -26,7 +26,7 @@ APPLY = "gpualloc apply mends it"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """A workspace with its pins resolved; devices and GPUs by UUID, demands by worker, forms by service."""
+    """A workspace with its pins resolved; devices and GPUs by UUID, demands and forms by worker."""
 
     workspace: Workspace
     pins: Pins
@@ -36,18 +36,18 @@ class State:
     forms: dict[str, tuple[Form, ...]]
     outlook: Outlook
 
-    def pinned(self, role: Role) -> tuple[str, ...]:
-        """Return the UUIDs that a role's worker is pinned to, unknown ids as written."""
-        return self.pins.by_worker.get(role.request.workers[0].name, ())
+    def pinned(self, member: Member) -> tuple[str, ...]:
+        """Return the UUIDs that a worker is pinned to, unknown ids as written."""
+        return self.pins.by_worker.get(member.worker.name, ())
 
-    def place(self, role: Role) -> Place:
-        """Return where a role's request stands in the file as it is."""
-        forms = self.forms[role.service.name]
+    def place(self, member: Member) -> Place:
+        """Return where a worker's request stands in the file as it is."""
+        forms = self.forms[member.worker.name]
         path = forms[0].path if forms else ()
         for step in ("device_ids", "count"):
-            if role.service.node(*path, step, current=True) is not None:
-                return role.service.place(*path, step, current=True)
-        return role.service.place(*path, current=True)
+            if member.service.node(*path, step, current=True) is not None:
+                return member.service.place(*path, step, current=True)
+        return member.service.place(*path, current=True)
 
     def label(self, uuid: str) -> str:
         """Return what messages call a device."""
@@ -62,9 +62,9 @@ class State:
         """Return what messages call several devices."""
         return ", ".join(self.label(uuid) for uuid in uuids)
 
-    def fate(self, role: Role) -> str:
-        """Return what ``gpualloc apply`` would do with a role's worker, as a hint."""
-        return self.outlook.fate(role.request.workers[0].name, self.label)
+    def fate(self, member: Member) -> str:
+        """Return what ``gpualloc apply`` would do with a worker, as a hint."""
+        return self.outlook.fate(member.worker.name, self.label)
 
 
 def state_of(workspace: Workspace) -> State:
@@ -78,7 +78,7 @@ def state_of(workspace: Workspace) -> State:
         {device.uuid: device for device in devices},
         {gpu.uuid: gpu for host in workspace.inventory.hosts for gpu in host.gpus},
         {w.name: demand_of(r, w, workspace.policy, shares) for r in workspace.requests for w in r.workers},
-        {role.service.name: forms_of(role.service, role.service.now) for role in workspace.demand.roles},
+        {m.worker.name: forms_of(m.service, m.service.now) for role in workspace.demand.roles for m in role.members},
         Outlook(workspace),
     )
 

@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench hardware clean
+.PHONY: demo test lint format docs bench hardware clean
 
 $(BIN)/gpualloc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,11 @@ format: $(VENV)/.dev
 
 test: lint
 	$(BIN)/pytest -n 2 -q -m 'not long'
+
+# The pages about commands, documents and codes from the code, then the site, in build/site.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py

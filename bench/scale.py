@@ -35,7 +35,7 @@ LARGE = {"1250", "12500"}
 PLAIN = {"40a", "40b", "40c"}
 """Sizes for which the plain model is the yardstick."""
 
-LONGEST_S = 900
+LONGEST_S = 600
 SHOWN = 3
 """Values of a tier that are printed; of more, only how many."""
 

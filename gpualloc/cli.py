@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gpualloc import __version__
+from gpualloc import __version__, completion
 from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
@@ -98,10 +98,37 @@ def _scales(_context: click.Context, _option: click.Parameter, values: tuple[str
 
 
 _project_options = _stack(
-    click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Compose file; may be repeated."),
-    click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Profile to enable; may be repeated."),
-    click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Instead of the project's .env."),
-    click.option("--project-directory", metavar="DIR", help="Where the project is, if not beside its first file."),
+    click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="Compose file; may be repeated.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Profile to enable; may be repeated.",
+        shell_complete=completion.profiles,
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        metavar="FILE",
+        help="Instead of the project's .env.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--project-directory",
+        metavar="DIR",
+        help="Where the project is, if not beside its first file.",
+        shell_complete=completion.folders,
+    ),
     click.option("-p", "--project-name", metavar="NAME", help="Project name, as for docker compose."),
 )
 _inventory_options = _stack(
@@ -110,17 +137,34 @@ _inventory_options = _stack(
         multiple=True,
         metavar="SOURCE",
         help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        shell_complete=completion.inventories,
     ),
-    click.option("--topo", metavar="FILE", help="What `nvidia-smi topo -m` printed, beside its -q -x output."),
+    click.option(
+        "--topo",
+        metavar="FILE",
+        help="What `nvidia-smi topo -m` printed, beside its -q -x output.",
+        shell_complete=completion.files,
+    ),
 )
 _policy_option = click.option(
-    "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
+    "--policy",
+    metavar="NAME|PATH",
+    envvar="GPUALLOC_POLICY",
+    help="How to choose GPUs; base by default.",
+    shell_complete=completion.policies,
 )
 _beside_option = click.option(
-    "--beside", multiple=True, metavar="FILE", help="Another project's compose file: what it pins is taken."
+    "--beside",
+    multiple=True,
+    metavar="FILE",
+    help="Another project's compose file: what it pins is taken.",
+    shell_complete=completion.files,
 )
 _override_option = click.option(
-    "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
+    "--override",
+    metavar="FILE",
+    help="Work with a file to be laid over the project's, instead of in place.",
+    shell_complete=completion.files,
 )
 _scale_option = click.option(
     "--scale", multiple=True, metavar="ROLE=N", callback=_scales, help="Let a role have N workers; may be repeated."
@@ -128,7 +172,13 @@ _scale_option = click.option(
 _what_if_options = _stack(
     _scale_option,
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
-    click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
+    click.option(
+        "--without",
+        multiple=True,
+        metavar="GPU",
+        help="Plan as if this GPU (UUID or index:N) were gone.",
+        shell_complete=completion.gpus,
+    ),
     click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
@@ -175,6 +225,8 @@ def cli() -> None:
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
     gpualloc verify     does every running worker see its GPUs?
+    gpualloc watch      plan again when GPUs change
+    gpualloc usage      what running workers really use
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -185,7 +237,7 @@ def cli() -> None:
 @_inventory_options
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
-@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.")
+@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
 def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
@@ -228,9 +280,16 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     flag_value="",
     metavar="[WORKER]",
     help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
+    shell_complete=completion.workers,
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Save the plan, for `gpualloc apply FILE`.",
+    shell_complete=completion.files,
+)
 def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
     from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
@@ -273,7 +332,7 @@ def _diff(planned: Planned) -> str:
 
 
 @cli.command()
-@click.argument("saved", metavar="[PLAN]", required=False)
+@click.argument("saved", metavar="[PLAN]", required=False, shell_complete=completion.files)
 @_project_options
 @_inventory_options
 @_policy_option
@@ -281,7 +340,9 @@ def _diff(planned: Planned) -> str:
 @_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 @click.option("--diff", is_flag=True, help="Show what changes in the compose file, too.")
 @click.option("--partial", is_flag=True, help="Where not all fit: write what does, and park the rest at no replicas.")
 def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, partial: bool, **params: Any) -> int:
@@ -338,7 +399,12 @@ def _ask(question: str, *, yes: bool) -> None:
 @_override_option
 @_scale_option
 @_beside_option
-@click.option("--since", metavar="SOURCE", help="An earlier inventory: tell what has changed on the machine.")
+@click.option(
+    "--since",
+    metavar="SOURCE",
+    help="An earlier inventory: tell what has changed on the machine.",
+    shell_complete=completion.inventories,
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
@@ -401,7 +467,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
 
 
 @cli.command()
-@click.argument("role")
+@click.argument("role", shell_complete=completion.roles)
 @_project_options
 @_inventory_options
 @_policy_option
@@ -453,9 +519,31 @@ def watch(form: str, **params: Any) -> int:
 
 @cli.command()
 @_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--for", "duration", metavar="TIME", help="Measure so long, and tell the peak: 60s, 5m.")
+@click.option("--margin", default="20%", show_default=True, metavar="PERCENT", help="What to add to a peak.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
+    """Show how much memory each running worker uses, against what it asked for, and suggest what to ask for."""
+    from gpualloc.usage.run import measure  # noqa: PLC0415
+    from gpualloc.usage.show import usage_json, usage_text  # noqa: PLC0415
+
+    measured, inventory, warnings = measure(_options(params), os.environ, _cwd(), duration, margin)
+    _tell(warnings)
+    shown = usage_json(measured) if form == "json" else usage_text(measured, inventory, _screen(sys.stdout))
+    click.echo(shown, nl=False)
+    return DONE
+
+
+@cli.command()
+@_project_options
 @_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
     from gpualloc.planning import plan_reset, reset_orphans, write_reset  # noqa: PLC0415
@@ -481,7 +569,12 @@ def policy() -> None:
     """List, show and check policies."""
 
 
-_directory_option = click.option("--project-directory", metavar="DIR", help="The folder of the compose file.")
+_directory_option = click.option(
+    "--project-directory",
+    metavar="DIR",
+    help="The folder of the compose file.",
+    shell_complete=completion.folders,
+)
 
 
 def _compose_dir(project_directory: str | None) -> Path:
@@ -502,7 +595,7 @@ def policy_list(project_directory: str | None) -> int:
 
 
 @policy.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.policies)
 @_directory_option
 def policy_show(name: str | None, project_directory: str | None) -> int:
     """Show a policy as it takes effect, with what it extends."""
@@ -515,7 +608,7 @@ def policy_show(name: str | None, project_directory: str | None) -> int:
 
 
 @policy.command("check")
-@click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
+@click.argument("names", metavar="[NAME|PATH]...", nargs=-1, shell_complete=completion.policies)
 @_directory_option
 def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
     """Tell what is wrong with policies.
@@ -535,6 +628,35 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
         else:
             click.echo(f"{name}: fine")
     return code
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Words and schemas
+
+
+@cli.command()
+@click.argument("code", required=False, shell_complete=completion.codes)
+def explain(code: str | None) -> int:
+    """Tell what a message's CODE means and what to do about it; without one, list the codes.
+
+    The code stands in brackets behind the message, and as "code" in JSON.
+    """
+    from gpualloc import words  # noqa: PLC0415
+    from gpualloc.render.pages import codes_text, page_text  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+    click.echo(page_text(words.page(code), screen) if code else codes_text(words.pages(), screen), nl=False)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=completion.schemas)
+def schema(name: str | None) -> int:
+    """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""
+    from gpualloc.schemas import names, schema_text  # noqa: PLC0415
+
+    click.echo(schema_text(name) if name else "".join(f"{known}\n" for known in names()), nl=False)
+    return DONE
 
 
 if __name__ == "__main__":

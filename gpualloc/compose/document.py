@@ -34,6 +34,7 @@ BREAKS = "\n\r\x85\u2028\u2029"
 """What libyaml, and so Compose's YAML library, takes for the end of a line (libyaml yaml_private.h, IS_BREAK)."""
 
 _BREAK = re.compile(f"\r\n|[{BREAKS}]")
+_COLON = re.compile(r"[ \t]*:")
 _BLOCK_HEADER = re.compile(r"(?:[&!]\S*[ \t]+)*[|>](?P<indicators>[-+0-9]*)")
 
 
@@ -346,6 +347,10 @@ class _Builder:
         elif parent.key is None:
             parent.key = self.key(parent.node, node)
         else:
+            if isinstance(node, Scalar) and node.start == node.end:
+                # The parser marks a value that is not there by what comes next; it belongs behind its colon.
+                colon = _COLON.match(self.document.text, parent.key.end)
+                node.start = node.end = colon.end() if colon else parent.key.end
             parent.node.append(Entry(parent.key, node))
             parent.key = None
         self.count(node, size, depth)

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 from gpualloc.compose import emit
 from gpualloc.compose.data import digest, is_empty, is_merge, members, merge_sources, plain
-from gpualloc.compose.document import Alias, Document, Mapping, Node, Scalar, Sequence, parse, resolve, walk
+from gpualloc.compose.document import (
+    Alias,
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    block_header,
+    parse,
+    resolve,
+    walk,
+)
 from gpualloc.compose.route import Inherited, own, services_of
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow, line_after, reindent
 from gpualloc.errors import fail
@@ -240,7 +251,7 @@ class _Localiser:
         mergeable = isinstance(real, Mapping) and self.edited.get(id(real), service) == service
         if merge and mergeable and name and self.anchors.find(name, at.offset) is real:
             return self.merge(name, at, _tag(real))
-        block = self.copy(real, at) if not at.in_flow and self.means_the_same(real, at.offset) else None
+        block = self.copy(real, at) if not at.in_flow and self.can_be_copied(real, at.offset) else None
         text = emit.flow_copy(self.document, real, self.style)
         return block or _Block(text, below=False, digest=digest(plain(real)))
 
@@ -251,9 +262,23 @@ class _Localiser:
             return _Block(f"{{{merged}}}", below=False, digest=None, tag=tag)
         return _Block(self.break_line(at.column + self.style.step) + merged, below=True, digest=None, tag=tag)
 
-    def means_the_same(self, node: Node, offset: int) -> bool:
-        """Return whether the aliases in a block stand for the same nodes at ``offset``: names can be given twice."""
-        aliases = (inner for inner in walk(node) if isinstance(inner, Alias))
+    def can_be_copied(self, node: Node, offset: int) -> bool:
+        """Return whether a block's text means the same at ``offset``.
+
+        Its aliases may stand for other nodes there, since names can be given twice; and a block scalar at its end takes
+        blank lines, or the end of the file, for its own.
+        """
+        inner = list(walk(node))
+        last = inner[-1]
+        if isinstance(last, Scalar) and last.style in {"|", ">"}:
+            header = block_header(self.document.source(last))
+            if (
+                header is None
+                or "+" in header["indicators"]
+                or self.document.line_ends[-1] > self.document.line_starts[-1]
+            ):
+                return False
+        aliases = (one for one in inner if isinstance(one, Alias))
         return all(self.anchors.find(alias.name, offset) is resolve(alias) for alias in aliases)
 
     def copy(self, node: Scalar | Mapping | Sequence, at: _Spot) -> _Block | None:
@@ -283,7 +308,8 @@ class _Localiser:
             at = self.document.text.index(f"&{inner.anchor}", inner.start)
             end = at + len(inner.anchor) + 1
             first = inner.entries[0].key.start if isinstance(inner, Mapping) and not inner.flow else end
-            if self.document.column(first) == self.document.column(at):
+            alone = not self.document.text[end:first].strip()
+            if alone and self.document.column(first) == self.document.column(at):
                 end = first  # the anchor had a line of its own, behind a dash
             elif self.document.text[end : end + 1] == " ":
                 end += 1

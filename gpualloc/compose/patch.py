@@ -175,7 +175,7 @@ class _Writer:
             start -= 1
         if fill.in_flow:
             colon = "" if ":" in self.document.text[entry.key.end : start] else ":"
-            self.splices.append(Splice(start, value.end, f"{colon}{tag} {emit.flow(fill.tree, self.style)}"))
+            self.splices.append(Splice(start, value.end, f"{colon}{tag} {emit.flow(fill.tree, self.style)}", 2))
             return
         if start < value.end or tag:
             self.splices.append(Splice(start, value.end, tag))

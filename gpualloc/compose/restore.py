@@ -192,13 +192,22 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) -> Document:
     """Remove local stand-ins that are as they were written; one that people changed is theirs now.
 
-    Outer ones first, and again: one may be as it was only once those inside it are gone.
+    Outer ones first, and again: one may be as it was only once those inside it are gone. Aliases go back before values
+    that merge keys bring, which may be among them.
     """
-    waiting = [
-        (name, path, inherited)
-        for name, inverse in inverses.items()
-        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0]))
-    ]
+    inherits = [(name, inverse.inherits) for name, inverse in inverses.items()]
+    aliases = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is not None]
+    merged = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is None]
+    document, left = _remove_stand_ins(document, aliases)
+    return _remove_stand_ins(document, [*left, *merged])[0]
+
+
+_Waiting = list[tuple[str, "Path", "Inherited"]]
+
+
+def _remove_stand_ins(document: Document, waiting: _Waiting) -> tuple[Document, _Waiting]:
+    """Remove those that can go. Returns the document, and those that are left."""
+    waiting = sorted(waiting, key=lambda one: len(one[1]))
     while waiting:
         anchors = AnchorIndex.of(document)
         splices: list[Splice] = []
@@ -219,7 +228,7 @@ def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) 
             for name, path, inherited in waiting
             if not any((name, path[:length]) in done for length in range(len(path) + 1))
         ]
-    return document
+    return document, waiting
 
 
 def _disinherit(

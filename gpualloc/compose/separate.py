@@ -234,7 +234,10 @@ def _without_anchor(head: str, anchor: str | None) -> str:
         return head
     name = re.escape(anchor)
     alone = re.sub(rf"(?m)^[ \t]*&{name}[ \t]*(?:\r\n|[\n\r])", "", head, count=1)
-    return alone if alone != head else re.sub(rf"[ \t]*&{name}(?=\s|$)", "", head, count=1)
+    if alone != head:
+        return alone
+    first = re.sub(rf"(?m)^([ \t]*)&{name}[ \t]+", r"\1", head, count=1)
+    return first if first != head else re.sub(rf"[ \t]*&{name}(?=\s|$)", "", head, count=1)
 
 
 def move_up(document: Document, wrapped: dict[tuple[str, Path], str]) -> Document:

@@ -184,7 +184,8 @@ def _why(reason: Refusal) -> str:
 
 def _warning(warning: PlanWarning) -> Iterable[Line]:
     lead = cell("warning: ", "warn")
-    yield Line(cell(warning.detail or warning.code), lead)
+    code = (Span(" "), *cell(f"[{warning.code}]", "dim")) if warning.detail else ()
+    yield Line((*cell(warning.detail or warning.code), *code), lead)
     if any(worker not in warning.detail for worker in warning.workers):
         yield Line(cell(listed(warning.workers)), (Span(" " * len(plain_text(lead))), *cell("workers: ", "dim")))
 

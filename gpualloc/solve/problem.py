@@ -305,9 +305,11 @@ def _kind(problem: Problem, demand: Demand, role_number: dict[str, int], unit: i
         fits = memo.get(signature)
         if fits is None:
             fits = memo[signature] = refused_by_request(device, demand) is None
-        if fits:
-            problem.eligible[device.position] = True
-            weight[device.position] = _weight(problem, demand, device.position, unit)
+        d = device.position
+        amount = _weight(problem, demand, d, unit) if fits else 0
+        if fits and (demand.exclusive or problem.taken[d] + amount <= problem.full[d]):
+            problem.eligible[d] = True
+            weight[d] = amount
     if demand.exclusive and request.affinity:
         weight = {}  # alone and in company at once: nowhere, although the devices are good enough
     most = _most(problem, weight)

@@ -53,6 +53,8 @@ class Obstacles:
         request = job.demand.request
         if kind.exclusive and request.affinity:
             return "affinity", f"wants to be beside {', '.join(request.affinity)} and to be alone"
+        if d not in kind.weight:
+            return "memory", self._too_full(d, job)
         there = [problem.kinds[number] for number in self.occupants.kinds(d)]
         if there and (kind.exclusive or there[0].exclusive):
             return "taken", f"taken by {_some(self.occupants.names(d))}"

@@ -200,6 +200,8 @@ def test_a_fault_moves_those_that_it_touches(bench: Bench, name: str) -> None:
     assert {worker for worker in before if after[worker] != before[worker]} == set(fault.movers)
     assert {worker for worker, action in actions.items() if action != "keep"} == set(fault.movers)
     assert all(p["reason"].startswith("moved: ") for p in plan["placements"] if p["worker"] in fault.movers)
+    if name == "MIG on":
+        assert any("is split by MIG now; " in p["reason"] for p in plan["placements"])
     (moves,) = [tier for tier in plan["objective"] if tier["name"] == "moves"]
     assert (moves["value"], moves["proven"]) == (len(fault.movers), True)
 

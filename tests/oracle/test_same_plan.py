@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpualloc.model import Inventory, Link, Solution
+from tests.long_runs import share
 from tests.oracle import instances
 from tests.oracle.judge import plan
 
@@ -63,7 +64,7 @@ def test_middle(seed: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(share(20)))
 def test_ten_orders(seed: int) -> None:
     instance = instances.seeded(100 + seed, instances.MIDDLE)
     first = facts(plan(instance))

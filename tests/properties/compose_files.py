@@ -217,7 +217,7 @@ class _Writer:
         elif form == "ids":
             ids = [Raw(self.pick(*(f'"{n}"' for n in range(4)), f"'{UUIDS[5]}'"))]
             pairs.append(self.pair("device_ids", self.seq(list(ids))))
-        gpu: list[Node] = [Raw("gpu"), Raw("utility")][: self.pick(1, 1, 2)]
+        gpu: list[Node] = [Raw("gpu"), *([Raw("utility")] if self.pick(False, False, True) else [])]
         pairs.append(self.pair("capabilities", self.seq(gpu, flows=2)))
         return self.map(self.shuffled(pairs), kind="entry")
 

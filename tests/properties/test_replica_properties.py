@@ -21,6 +21,7 @@ from gpualloc.compose.restore import restore
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.workers import divisions_of, fresh_workers
 from gpualloc.errors import GpuallocError
+from tests.long_runs import share
 from tests.properties.compose_files import Written, compose_files
 from tests.properties.rewriting import INVENTORY, base, project_of, solution
 from tests.properties.test_rewrite_properties import REFUSALS, meaning
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gpualloc.compose.reader import Role
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=share(10_000), deadline=None, suppress_health_check=list(HealthCheck))
 FOLDER = Path(tempfile.mkdtemp(prefix="replicas-"))
 ALLOWED = REFUSALS | {"replicas-split"}
 

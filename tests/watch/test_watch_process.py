@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -20,11 +18,11 @@ import pytest
 from gpualloc.inventory import load
 from gpualloc.inventory.snapshot import dump
 from tests.nvml.fake import Code, FakeNvml, Machine
+from tests.watch.process import PATIENCE_S, ROOT, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = 60
 GPUS = [gpu.uuid for gpu in load(["sim:4xl40s"]).inventory.hosts[0].gpus]
 PROJECT = """\
 name: shop
@@ -42,58 +40,6 @@ def machine() -> Machine:
     return Machine.from_inventory(json.loads(dump(load(["sim:4xl40s"]).inventory)))
 
 
-class Watch:
-    """A running watch; its lines are read as they come."""
-
-    def __init__(self, folder: Path, env: dict[str, str], *args: str) -> None:
-        command = [sys.executable, "-m", "gpualloc", "watch", "--format", "json", "--policy", "prod", *args]
-        env = {k: v for k, v in env.items() if not k.startswith(("COMPOSE_", "GPUALLOC_P"))}
-        env |= {"PYTHONPATH": str(Path(__file__).parents[2]), "DOCKER_CONFIG": str(folder), "PATH": "/usr/bin:/bin"}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self.lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self.told: list[dict[str, Any]] = []
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(json.loads(line))
-
-    def until(self, kind: str, **facts: Any) -> dict[str, Any]:
-        """Wait for an event."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                event = self.lines.get(timeout=max(end - time.monotonic(), 0))
-            except queue.Empty:
-                errors = (
-                    "" if self.process.poll() is None or self.process.stderr is None else self.process.stderr.read()
-                )
-                pytest.fail(f"no {kind} {facts} after {self.told}\n{errors}")
-            self.told.append(event)
-            if event["event"] == kind and all(event[key] == value for key, value in facts.items()):
-                return event
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        code = self.process.wait(PATIENCE_S)
-        self.reader.join()
-        while not self.lines.empty():
-            self.told.append(self.lines.get())
-        assert self.process.stderr is not None
-        assert self.process.stdout is not None
-        errors = self.process.stderr.read()
-        self.process.stderr.close()
-        self.process.stdout.close()
-        return code, errors
-
-    def kinds(self) -> list[str]:
-        return [event["event"] for event in self.told]
-
-
 @pytest.fixture
 def watch(tmp_path: Path, fake_nvml: FakeNvml) -> Iterator[Callable[..., Watch]]:
     running: list[Watch] = []
@@ -101,7 +47,9 @@ def watch(tmp_path: Path, fake_nvml: FakeNvml) -> Iterator[Callable[..., Watch]]
     fake_nvml.describe(machine())
 
     def start(*args: str) -> Watch:
-        running.append(Watch(tmp_path, fake_nvml.env(), "--interval", "200ms", "--settle", "500ms", *args))
+        env = fake_nvml.env() | {"DOCKER_CONFIG": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        often = ("--interval", "200ms", "--settle", "500ms")
+        running.append(Watch(tmp_path, env, "--policy", "prod", *often, *args))
         return running[-1]
 
     yield start
@@ -277,7 +225,7 @@ def test_what_does_not_fit_is_told_and_mended_when_a_gpu_comes_back(
 
 def test_lines_for_people(tmp_path: Path, fake_nvml: FakeNvml, watch: Callable[..., Watch]) -> None:
     del watch  # it writes the project
-    env = fake_nvml.env() | {"PYTHONPATH": str(Path(__file__).parents[2]), "DOCKER_CONFIG": str(tmp_path)}
+    env = fake_nvml.env() | {"PYTHONPATH": str(ROOT), "DOCKER_CONFIG": str(tmp_path)}
     command = [sys.executable, "-m", "gpualloc", "watch", "--apply"]
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -30,7 +30,17 @@ def removable(document: Document, service: str, path: Path) -> bool:
             return False
         node = node.index[str(step)].value
         nodes.append(node)
-    return len(_whole(entry, path)) > 0 and not _used(document, nodes)
+    whole = _whole(entry, path)
+    return len(whole) > 0 and not _leans(document, entry, whole) and not _used(document, nodes)
+
+
+def _leans(document: Document, service: Entry, path: Path) -> bool:
+    """Return whether the entry before, in flow style, needs this one's comma: it ends at its colon."""
+    parent, _ = _parent(service, path)
+    if parent is None or not parent.flow:
+        return False
+    index = next(n for n, e in enumerate(parent.entries) if e.key.value == path[-1])
+    return index > 0 and document.text[parent.entries[index - 1].value.end - 1] == ":"
 
 
 def _used(document: Document, nodes: Iterable[Node]) -> bool:

@@ -114,12 +114,12 @@ class _Writer:
         if any(isinstance(step, int) for step in edit.path[depth:]):
             raise self.cannot(edit, node)  # the list is not in this file
         if not is_empty(node):
-            inverse.remember(edit.path, None)
             entry = None
         elif entry is None:
             raise self.cannot(edit, node)
         else:
-            inverse.remember(edit.path[:depth], self.entry_line(entry, in_flow=in_flow))
+            inverse.filled.setdefault(edit.path[:depth], self.entry_line(entry, in_flow=in_flow))
+        inverse.remember(edit.path, None)
         tree = self.fills.setdefault(id(node), _Fill(node, entry, in_flow)).tree
         for step in edit.path[depth:-1]:
             tree = tree.setdefault(str(step), {})
@@ -134,7 +134,7 @@ class _Writer:
             if old is None:
                 self.fill(edit, len(edit.path) - 1, node, None, inverse, in_flow=node.flow)
             else:
-                inverse.remember(edit.path, self.document.text[old.key.start : old.value.end])
+                inverse.remember(edit.path, self.document.text[old.key.start : self.end_of(old, edit)])
                 self.replace(old, str(step), edit.value, in_flow=node.flow)
         elif isinstance(node, Sequence):
             index = item_index(node, step)
@@ -149,6 +149,14 @@ class _Writer:
                 raise self.cannot(edit, node)
         else:
             raise self.cannot(edit, node)
+
+    def end_of(self, old: Entry, edit: Edit) -> int:
+        """Return where the text ends that an edit replaces: past a comment, where a block list gets another length."""
+        value = old.value
+        whole = isinstance(value, Sequence) and not value.flow and _is_flat(edit.value)
+        if whole and isinstance(value, Sequence) and len(value.items) != len(edit.value):
+            return self.document.line_end(value.end)
+        return value.end
 
     def finish(self) -> list[Splice]:
         """Return all splices, insertions into one container in the order of the edits."""

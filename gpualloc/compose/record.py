@@ -7,6 +7,7 @@ have an empty entry. Otherwise an entry has
 - ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
 - ``env``: other variables that were added;
 - ``original``: by path, the text to put back, or null where there was nothing;
+- ``filled``: by path, the text of an entry whose value was empty, to put back when it is empty again;
 - ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
 - ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
@@ -51,9 +52,9 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
 _INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
-_PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
+_PARTS = frozenset(("request", "env", "original", "filled", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
-_INVERSE = ("original", "inherits", "wrapped")
+_INVERSE = ("original", "filled", "inherits", "wrapped")
 _ROLE = frozenset(("replicas", "gone", *_INVERSE))
 
 
@@ -138,7 +139,7 @@ def role_entry(document: Document, divided: Divided) -> dict[str, Any]:
 
 def _inverse_entry(document: Document, original: MappingType[Path, str | None], inverse: Inverse) -> dict[str, Any]:
     inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
-    parts: tuple[MappingType[Path, str | None], ...] = (original, inherits, inverse.wrapped)
+    parts: tuple[MappingType[Path, str | None], ...] = (original, inverse.filled, inherits, inverse.wrapped)
     return {
         name: {path_text(path): _stored(document, text) for path, text in part.items()}
         for name, part in zip(_INVERSE, parts, strict=True)
@@ -326,6 +327,7 @@ def _parts(document: Document, value: dict[str, Any], damaged: GpuallocError) ->
 def _of_parts(parts: dict[str, dict[Path, str | None]]) -> Inverse:
     return Inverse(
         parts["original"],
+        {path: text or "" for path, text in parts["filled"].items()},
         {path: _inherited(text) for path, text in parts["inherits"].items()},
         {path: text or "" for path, text in parts["wrapped"].items()},
     )

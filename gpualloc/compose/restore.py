@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
@@ -113,9 +114,10 @@ def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Spli
         span = _span(service, path) if text is not None else None
         if span is not None and text is not None:
             yield from _put_back(document, span, text)
+    pruner = _Pruner(document, service, removed, inverse.filled)
     splices: list[Splice] = []
     # A service of nothing but our own keys stays as it is: it is left for its owner to remove.
-    if removed and not _prune(document, service.value, (), removed, splices):
+    if removed and not pruner.prune(service.value, (), splices):
         yield from splices
 
 
@@ -149,34 +151,50 @@ def _span(service: Entry, path: Path) -> tuple[Node, ...] | None:
     return None
 
 
-def _prune(document: Document, node: Node, path: Path, removed: set[Path], splices: list[Splice]) -> bool:
-    """Collect the splices that remove paths below a node. Returns whether nothing is left of it, so that it must go."""
-    below = [p for p in removed if p[: len(path)] == path]
-    if not below:
+@dataclass(frozen=True, slots=True)
+class _Pruner:
+    """Removes from a service what was added to it, and with it the mappings that were made to hold it."""
+
+    document: Document
+    service: Entry
+    removed: set[Path]
+    filled: dict[Path, str]
+
+    def prune(self, node: Node, path: Path, splices: list[Splice]) -> bool:
+        """Collect the splices for what is below a node. Returns whether nothing is left of it, so that it must go."""
+        below = [p for p in self.removed if p[: len(path)] == path]
+        if not below or not isinstance(node, (Mapping, Sequence)):
+            return False
+        if isinstance(node, Mapping):
+            keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
+            children: list[tuple[Node, Node]] = [(entry.key, entry.value) for entry in node.entries]
+        else:
+            names = {item_index(node, p[len(path)]): p[len(path)] for p in below if len(p) > len(path)}
+            keys = [(*path, names.get(index, index)) for index in range(len(node.items))]
+            children = [(item, item) for item in node.items]
+        inner: list[list[Splice]] = [[] for _ in children]
+        gone = [
+            key in self.removed or self.prune(child[1], key, found)
+            for key, child, found in zip(keys, children, inner, strict=True)
+        ]
+        if all(gone):
+            return self.empty(path, splices)
+        if any(gone):
+            kept = [
+                _comments_on(self.document, child) if lost else [] for child, lost in zip(children, gone, strict=True)
+            ]
+            splices += cut(self.document, node, gone, kept)
+        splices += (splice for lost, found in zip(gone, inner, strict=True) if not lost for splice in found)
         return False
-    if isinstance(node, Mapping):
-        keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
-        children: list[tuple[Node, Node]] = [(entry.key, entry.value) for entry in node.entries]
-    elif isinstance(node, Sequence):
-        names = {item_index(node, p[len(path)]): p[len(path)] for p in below if len(p) > len(path)}
-        keys = [(*path, names.get(index, index)) for index in range(len(node.items))]
-        children = [(item, item) for item in node.items]
-    else:
+
+    def empty(self, path: Path, splices: list[Splice]) -> bool:
+        """Put back an entry that was empty before. Returns whether there was none, so that it must go."""
+        text = self.filled.get(path)
+        nodes = _span(self.service, path)
+        if text is None or nodes is None:
+            return True
+        splices += _put_back(self.document, nodes, text)
         return False
-    inner: list[list[Splice]] = [[] for _ in children]
-    gone = [
-        key in removed or _prune(document, child[1], key, removed, found)
-        for key, child, found in zip(keys, children, inner, strict=True)
-    ]
-    if all(gone):
-        return True
-    if any(gone):
-        kept = [_comments_on(document, child) if lost else [] for child, lost in zip(children, gone, strict=True)]
-        splices += cut(document, node, gone, kept)
-    for lost, found in zip(gone, inner, strict=True):
-        if not lost:
-            splices += found
-    return False
 
 
 def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:

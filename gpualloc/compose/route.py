@@ -51,12 +51,14 @@ class Inherited:
 class Inverse:
     """How to undo one service's edits.
 
-    ``original``: the source text to put back at a path, None where the key was absent. ``inherits``: what got a local
-    stand-in. ``wrapped``: mappings that were moved below a merge key of their own, since others see them, with the text
-    between the key and the mapping's first character as it was.
+    ``original``: the source text to put back at a path, None where the key was absent. ``filled``: the text of entries
+    that had an empty value, to put back when nothing else is left in them. ``inherits``: what got a local stand-in.
+    ``wrapped``: mappings that were moved below a merge key of their own, since others see them, with the text between
+    the key and the mapping's first character as it was.
     """
 
     original: dict[Path, str | None] = field(default_factory=dict)
+    filled: dict[Path, str] = field(default_factory=dict)
     inherits: dict[Path, Inherited] = field(default_factory=dict)
     wrapped: dict[Path, str] = field(default_factory=dict)
 

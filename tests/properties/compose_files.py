@@ -96,7 +96,7 @@ class _Writer:
         self.anchors = _Anchors()
         self.step = self.pick(2, 2, 2, 4, 1, 3)
         self.dash = self.pick(0, 2, self.step)
-        self.busy = self.pick(False, True)
+        self.busy = bool(self.pick(0, 1))
 
     def comments(self) -> list[str]:
         if not self.busy or not self.chance(5):
@@ -182,7 +182,7 @@ class _Writer:
     def merge(self, names: list[str]) -> Node:
         if self.chance(4):
             chosen = self.some(names, 1, 3)
-            return Seq([Raw(f"*{name}") for name in chosen], flow=self.pick(True, False), step=self.step)
+            return Seq([Raw(f"*{name}") for name in chosen], flow=bool(self.pick(1, 0)), step=self.step)
         return Raw(f"*{self.pick(*names)}")
 
     def nothing(self) -> Node:
@@ -215,9 +215,9 @@ class _Writer:
         elif form == "all":
             pairs.append(self.pair("count", Raw(self.pick("all", '"all"', "-1"))))
         elif form == "ids":
-            ids = [Raw(self.pick(*(f'"{n}"' for n in range(4)), f"'{UUIDS[5]}'"))]
-            pairs.append(self.pair("device_ids", self.seq(list(ids))))
-        gpu: list[Node] = [Raw("gpu"), *([Raw("utility")] if self.pick(False, False, True) else [])]
+            ids: list[Node] = [Raw(self.pick(*(f'"{n}"' for n in range(4)), f"'{UUIDS[5]}'"))]
+            pairs.append(self.pair("device_ids", self.seq(ids)))
+        gpu: list[Node] = [Raw(name) for name in ("gpu", "utility")[: self.pick(1, 1, 2)]]
         pairs.append(self.pair("capabilities", self.seq(gpu, flows=2)))
         return self.map(self.shuffled(pairs), kind="entry")
 
@@ -225,7 +225,7 @@ class _Writer:
         aliases = self.anchors.of("devlist")
         if aliases and self.chance(4):
             return Raw(f"*{self.pick(*aliases)}")
-        items = [self.entry()]
+        items: list[Node] = [self.entry()]
         if self.chance(8):
             other = [self.pair("driver", Raw("other")), self.pair("capabilities", Seq([Raw("tpu")], flow=True))]
             items.insert(self.pick(0, 1), self.map(other))
@@ -389,6 +389,12 @@ class _Writer:
 def compose_files(draw: DrawFn, *, replicas: bool = False) -> Written:
     """Draw a compose file. ``replicas``: with services of several containers, and what matters to them."""
     return compose_file(Choices(draw), replicas=replicas)
+
+
+@st.composite
+def hand_choices(draw: DrawFn) -> Choices:
+    """Draw choices to be made later, by a test."""
+    return Choices(draw)
 
 
 def compose_file(choices: Choices, *, replicas: bool = False) -> Written:

@@ -71,7 +71,18 @@ def solution(demand: Demand, *, start: int = 0, at_most: int = 8) -> Solution:
         for worker in role.request.workers:
             devices = tuple(DeviceRef(GPUS[(number + i) % 64].uuid, (number + i) % 64) for i in range(count))
             placements.append(
-                Placement(worker.name, role.service.name, worker.replica, "h", devices, None, True, "pin", None, "")
+                Placement(
+                    worker=worker.name,
+                    service=role.service.name,
+                    replica=worker.replica,
+                    host="h",
+                    devices=devices,
+                    memory_mib=None,
+                    exclusive=True,
+                    action="pin",
+                    previous=None,
+                    reason="",
+                )
             )
             number += count
     return Solution(tuple(placements), (), (), ())

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, event, given, note, reject, settings
+from hypothesis import HealthCheck, assume, event, given, note, reject, settings
 from hypothesis import strategies as st
 from yaml.composer import Composer
-from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser  # type: ignore[attr-defined] # PyYAML has it, its stubs do not
-from yaml.resolver import Resolver
 
 from gpualloc.compose.document import parse
 from gpualloc.compose.restore import restore
 from gpualloc.errors import GpuallocError
 from tests.long_runs import share
-from tests.properties.compose_files import Written, compose_files
+from tests.properties.compose_files import Choices, Written, compose_files, hand_choices
+from tests.properties.hand_edits import ADDED, edit_by_hand
 from tests.properties.rewriting import OWNED, applied, policy, project_of
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -44,10 +43,10 @@ def rewritten(text: str, **options: Any) -> str:
         (new,) = applied(project_of(put(text)), policy(**options), start=start, at_most=at_most).values()
     except GpuallocError as error:
         codes = {d.code for d in error.diagnostics}
+        if not codes <= REFUSALS:
+            raise
         event(f"refused: {sorted(codes)}")
-        if codes <= REFUSALS:
-            reject()
-        raise
+        reject()
     return new
 
 
@@ -55,19 +54,17 @@ def original(text: str) -> str:
     return restore(parse(text, "compose.yaml"))[0].text
 
 
-class _Loader(Composer, CParser, SafeConstructor, Resolver):
+class _Loader(Composer, yaml.CSafeLoader):
     """Reads scalars as text, and Compose's own tags as what they stand on: a second opinion on what a file says."""
 
     def __init__(self, stream: str) -> None:
-        CParser.__init__(self, stream)
-        Composer.__init__(self)
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
+        yaml.CSafeLoader.__init__(self, stream)
+        self.anchors = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        anchor = getattr(self.peek_event(), "anchor", None)
-        if not self.check_event(yaml.AliasEvent):
-            self.anchors.pop(anchor, None)  # Compose lets an anchor be given twice
+        event = self.peek_event()
+        if not isinstance(event, yaml.AliasEvent):
+            self.anchors.pop(getattr(event, "anchor", None), None)  # Compose lets an anchor be given twice
         return super().compose_node(parent, index)
 
     def flatten_mapping(self, node: Any) -> None:
@@ -86,22 +83,26 @@ def _tagged(loader: Any, _suffix: str, node: yaml.Node) -> Any:
         return loader.construct_mapping(node, deep=True)
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node, deep=True)
+    return _scalar(loader, node)
+
+
+def _scalar(loader: Any, node: Any) -> Any:
     return loader.construct_scalar(node)
 
 
 _Loader.add_multi_constructor("!", _tagged)
 for _name in ("int", "float", "bool", "timestamp"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", SafeConstructor.construct_yaml_str)  # type: ignore[type-var]
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _scalar)
 
 
 def meaning(text: str) -> list[dict[str, Any]]:
     """Return what a file says, without gpualloc's record, and without what gpualloc may write into services."""
-    loader: Any = _Loader  # the stubs know PyYAML's own loaders only
-    roots = [root for root in yaml.load_all(text, Loader=loader) if root is not None]
+    roots = [root for root in yaml.load_all(text, Loader=_Loader) if root is not None]
     for root in roots:
         root.pop("x-gpualloc", None)
-        services = (root.get("services") or {}).items()
-        root["services"] = {name: unowned(service, lists=len(roots) == 1) for name, service in services}
+        root["services"] = {
+            name: unowned(service, lists=len(roots) == 1) for name, service in (root.get("services") or {}).items()
+        }
     return roots
 
 
@@ -158,6 +159,53 @@ def test_an_apply_changes_what_it_must_and_can_be_undone(written: Written, optio
 @given(compose_files(), OPTIONS)
 def test_an_apply_changes_what_it_must_and_can_be_undone_long(written: Written, options: dict[str, Any]) -> None:
     check_promises(written, options)
+
+
+def check_hand_edits(written: Written, options: dict[str, Any], choices: Choices) -> None:
+    text = written.text
+    new = rewritten(text, **options)
+    edited = edit_by_hand(new, text, choices)
+    note(edited.text)
+    assume(edited.text != new)
+    reset = original(edited.text)
+    note(reset)
+    again = rewritten(edited.text, **options)
+    note(again)
+    for result in (reset, again):
+        for comment in edited.comments:
+            # At the end of a line; in the record it may stand within quotes, and a copied block has it again.
+            found = len(re.findall(rf"{re.escape(comment)}\r?$", result, re.MULTILINE))
+            assert found == 1 or (found and result is again)
+        services: dict[str, Any] = {}
+        for root in meaning(result):
+            services |= root["services"]
+        for name in edited.variables:
+            assert services[name]["environment"].get(ADDED) == "1"
+        assert set(edited.added) <= services.keys()
+        assert not set(edited.deleted) & services.keys() - set(edited.added)
+        if "x-more" in edited.text:
+            assert meaning(result)[-1]["x-more"] == {"a": "1"}
+    # Whatever was not touched by hand is as it was.
+    touched = {*edited.variables, *edited.added, *edited.deleted}
+    alone = "*" not in text and "extends" not in text  # else what is written in one service shows in another
+    for before, after in zip(meaning(text), meaning(reset), strict=False) if alone else ():
+        for name, service in before["services"].items():
+            assert name in touched or after["services"][name] == service
+    assert original(again) == reset
+    assert rewritten(again, **options) == again
+
+
+@QUICK
+@given(compose_files(), OPTIONS, hand_choices())
+def test_edits_by_hand_are_kept(written: Written, options: dict[str, Any], choices: Choices) -> None:
+    check_hand_edits(written, options, choices)
+
+
+@pytest.mark.long
+@LONG
+@given(compose_files(), OPTIONS, hand_choices())
+def test_edits_by_hand_are_kept_long(written: Written, options: dict[str, Any], choices: Choices) -> None:
+    check_hand_edits(written, options, choices)
 
 
 def teardown_module() -> None:

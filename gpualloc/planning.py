@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpualloc.beside import promises, with_promises
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
-from gpualloc.compose.replicas import worker_name
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.version import too_old_for_override
-from gpualloc.compose.workers import division_of, fresh_workers, orphans
+from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
-    from gpualloc.compose.replicas import Division
     from gpualloc.compose.workers import Fresh
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
@@ -237,18 +236,15 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
 def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
     """Return every file of the project with the text it gets."""
     project = workspace.project
-    divisions: dict[ComposeFile, list[Division]] = {file: [] for file in project.files}
+    divisions = divisions_of(workspace.demand.roles, project, fresh)
     holders = {service.name: service.file for service in project.services}
     for role in workspace.demand.roles:
         holders |= {member.worker.name: role.service.file for member in role.members}
-        division = division_of(role, project, fresh.get(role.name, ()))
-        if division is not None:
-            divisions[role.service.file].append(division)
     own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
     for edit in changes:
         own[holders[edit.service]].append(edit)
     return [
-        Target(file.shown, file.source.path, file.source, rewrite(file, own[file], divisions[file]))
+        Target(file.shown, file.source.path, file.source, rewrite(file, own[file], divisions.get(file, ())))
         for file in project.files
     ]
 

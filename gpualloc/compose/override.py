@@ -12,10 +12,11 @@ from gpualloc.compose import emit
 from gpualloc.compose.data import Tagged, at, escaped, lookup, plain
 from gpualloc.compose.document import Mapping
 from gpualloc.compose.merge import merge_service, strip, variables
+from gpualloc.compose.obstacles import Neighbours, check_obstacles, refused
 from gpualloc.compose.record import KEY, VERSION
 from gpualloc.compose.references import KEYS, split_name
 from gpualloc.compose.replicas import REPLICAS
-from gpualloc.compose.workers import aliases, check_free, check_named, container_name, refused
+from gpualloc.compose.workers import aliases, container_name
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
@@ -41,15 +42,10 @@ def override_text(
     a role that cannot be divided.
     """
     divided = [role for role in demand.roles if role.splits]
-    for role in demand.roles:
-        if not role.splits and (role.surplus or any(not member.present for member in role.members)):
-            hint = "change its number without --override"
-            raise refused(role.service, "", "it is divided in its own file already", hint)
+    _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}
     services: dict[str, Any] = {}
     for role in divided:
-        check_free(role, project)
-        check_named(role, project, [role.name], inside=False)
         own = {worker.number: worker for worker in fresh.get(role.name, ())}
         for member in role.members:
             services[member.worker.name] = _copy(role, member, own.get(member.worker.replica), project)
@@ -72,6 +68,17 @@ def override_text(
     if counts:
         lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
     return "\n".join(lines) + "\n"
+
+
+def _check(roles: Iterable[Role], project: Project) -> None:
+    around: Neighbours | None = None
+    for role in roles:
+        if role.splits:
+            around = around or Neighbours.of(project)
+            check_obstacles(role, around, inside=False)
+        elif role.surplus or any(not member.present for member in role.members):
+            hint = "change its number without --override"
+            raise refused(role.service, "", "it is divided in its own file already", hint)
 
 
 def put(service: dict[str, Any], path: Path, value: Any) -> None:

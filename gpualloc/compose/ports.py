@@ -36,12 +36,6 @@ class HostPorts:
         """The ports as they are written."""
         return str(self.first) if self.count == 1 else f"{self.first}-{self.first + self.count - 1}"
 
-    def clashes(self, other: HostPorts) -> bool:
-        """Return whether the two cannot be published on one host."""
-        same_ip = self.ip == other.ip or self.ip in _ANY or other.ip in _ANY
-        apart = self.first + self.count <= other.first or other.first + other.count <= self.first
-        return same_ip and self.protocol == other.protocol and not apart
-
 
 def host_ports(item: Any) -> HostPorts | None:
     """Return what an entry of ``ports``, short or long, takes of the host; None where the engine may choose."""
@@ -76,13 +70,27 @@ def with_first(item: Any, first: int) -> Any:
     return item[: match.start("host")] + text + item[match.end("host") :] if match else item
 
 
-def next_free(ports: HostPorts, taken: Iterable[HostPorts]) -> HostPorts | None:
-    """Return the next ports after these, as many, that nothing takes; None where there are none up to 65535."""
-    held = list(taken)
-    first = ports.first + ports.count
-    while first + ports.count - 1 <= LAST:
-        candidate = HostPorts(ports.ip, ports.protocol, first, ports.count, ports.pool)
-        if not any(candidate.clashes(other) for other in held):
-            return candidate
-        first += ports.count
-    return None
+class TakenPorts:
+    """The host ports that a project takes: one on every address clashes with the same one on any."""
+
+    def __init__(self, ports: Iterable[HostPorts] = ()) -> None:
+        self._addresses: dict[tuple[str, int], set[str]] = {}
+        for each in ports:
+            self.take(each)
+
+    def take(self, ports: HostPorts) -> None:
+        """Note that these are taken."""
+        for port in range(ports.first, ports.first + ports.count):
+            self._addresses.setdefault((ports.protocol, port), set()).add("" if ports.ip in _ANY else ports.ip)
+
+    def next_free(self, ports: HostPorts) -> HostPorts | None:
+        """Return the next ports after these, as many, that nothing takes; None where there are none up to 65535."""
+        for first in range(ports.first + ports.count, LAST - ports.count + 2, ports.count):
+            candidate = replace(ports, first=first)
+            if all(self._is_free(candidate, port) for port in range(first, first + ports.count)):
+                return candidate
+        return None
+
+    def _is_free(self, ports: HostPorts, port: int) -> bool:
+        held = self._addresses.get((ports.protocol, port))
+        return not held or (ports.ip not in _ANY and "" not in held and ports.ip not in held)

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.data import check_merges, lookup, members, plain
 from gpualloc.compose.document import Document, Mapping, parse, resolve
 from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
 from gpualloc.compose.interpolate import interpolate
 from gpualloc.compose.merge import merge_service, strip, variables
-from gpualloc.compose.replicas import present, unsplit, worker_name
+from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 
@@ -90,11 +91,12 @@ class ComposeFile:
         """Return the file as it was before gpualloc, roles in one piece. Raises GpuallocError (``record``)."""
         return unsplit(self.document, self.record)
 
-    def workers(self, role: str) -> dict[int, str]:
-        """Return the services, by number, that a role of this file was divided into; none if it was not."""
-        if role not in self.record.roles:
-            return {}
-        return {n: worker_name(role, n) for n in present(self.document, self.record, role)}
+    def workers(self) -> dict[str, dict[int, str]]:
+        """Return the services, by role and number, that roles of this file were divided into."""
+        return {
+            role: {n: worker_name(role, n) for n in numbers}
+            for role, numbers in present(self.document, self.record).items()
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,10 +223,10 @@ def _divided(
     copies: dict[str, dict[int, Service]] = {}
     replicas: dict[str, int] = {}
     for file in files:
-        for role, divided in file.record.roles.items():
-            found = {n: by_name[name] for n, name in file.workers(role).items() if name in by_name}
+        for role, numbers in file.workers().items():
+            found = {n: by_name[name] for n, name in numbers.items() if name in by_name}
             if found:
-                copies[role], replicas[role] = found, divided.replicas
+                copies[role], replicas[role] = found, file.record.roles[role].replicas
     return copies, replicas
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.forms import DEVICES, Form, Kind, Path, forms_of, pinned
-from gpualloc.compose.replicas import worker_name
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker

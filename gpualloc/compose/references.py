@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import is_merge, members, merge_sources
+from gpualloc.compose.data import Tagged, is_merge, members, merge_sources
 from gpualloc.compose.document import Alias, Document, Mapping, Node, Scalar, Sequence, resolve, walk
 from gpualloc.compose.splice import Splice, apply_splices, cut
 from gpualloc.errors import fail
@@ -45,10 +45,10 @@ class _Reference:
 
 @dataclass(slots=True)
 class _List:
-    """One list of names: by what follows the name, who is named, and where."""
+    """One list of names: by role and what follows the name, who is named, and where."""
 
     parent: Collection
-    groups: dict[str, dict[str, _Reference]] = field(default_factory=dict)
+    groups: dict[tuple[str, str], dict[str, _Reference]] = field(default_factory=dict)
 
 
 def split_name(text: str) -> tuple[str, str]:
@@ -57,9 +57,8 @@ def split_name(text: str) -> tuple[str, str]:
     return name, colon + rest
 
 
-def _lists(document: Document, names: Iterable[str]) -> list[_List]:
-    """Return every list, once, that names one of these services."""
-    wanted = frozenset(names)
+def _lists(document: Document, owner: MappingType[str, str]) -> list[_List]:
+    """Return every list, once, that names a service of a role. ``owner``: the roles of services."""
     found: dict[int, _List] = {}
     for root in document.roots:
         services = members(root).get("services") if isinstance(root, Mapping) else None
@@ -70,7 +69,7 @@ def _lists(document: Document, names: Iterable[str]) -> list[_List]:
             for key in KEYS:
                 for node in _collections(inner.get(key)):
                     if id(node) not in found:
-                        found[id(node)] = _read(node, wanted, key)
+                        found[id(node)] = _read(node, owner, key)
     return [each for each in found.values() if each.groups]
 
 
@@ -87,15 +86,16 @@ def _collections(node: Node | None) -> Iterator[Collection]:
                     yield from _collections(source)
 
 
-def _read(node: Collection, wanted: frozenset[str], key: str) -> _List:
+def _read(node: Collection, owner: MappingType[str, str], key: str) -> _List:
     result = _List(node)
     scalars = [e.key for e in node.entries] if isinstance(node, Mapping) else [resolve(i) for i in node.items]
     for index, scalar in enumerate(scalars):
         if not isinstance(scalar, Scalar):
             continue
         name, rest = (scalar.value, "") if key == "depends_on" else split_name(scalar.value)
-        if name in wanted and not (key == "volumes_from" and name == "container"):
-            result.groups.setdefault(rest, {}).setdefault(name, _Reference(node, index, name, rest))
+        if name in owner and not (key == "volumes_from" and name == "container"):
+            group = result.groups.setdefault((owner[name], rest), {})
+            group.setdefault(name, _Reference(node, index, name, rest))
     return result
 
 
@@ -115,27 +115,30 @@ def name_span(document: Document, node: Node, name: str) -> tuple[int, int]:
     return start, start + len(name)
 
 
-def renamed(document: Document, old: str, new: str) -> list[Splice]:
-    """Return the splices that let every list name another service instead of one."""
+def renamed(document: Document, names: MappingType[str, str]) -> list[Splice]:
+    """Return the splices that let every list name other services instead. ``names``: the new by the old."""
     return [
-        Splice(*name_span(document, group[old].node, old), new)
-        for found in _lists(document, [old])
+        Splice(*name_span(document, reference.node, old), names[old])
+        for found in _lists(document, {name: name for name in names})
         for group in found.groups.values()
-        if old in group
+        for old, reference in group.items()
     ]
 
 
-def added(document: Document, present: list[str], new: MappingType[str, list[str]]) -> list[Splice]:
-    """Return the splices that let every list that names all of ``present`` name new services too.
+def added(document: Document, followers: MappingType[str, MappingType[str, list[str]]]) -> list[Splice]:
+    """Return the splices that let every list that names all services of a role name its new ones too.
 
-    ``new``: by the present service that they follow, the new ones.
+    ``followers``: by role and present service, the new ones that follow it.
     """
+    owner = {name: role for role, each in followers.items() for after, new in each.items() for name in (after, *new)}
     splices: list[Splice] = []
-    for found in _lists(document, [*present, *(name for names in new.values() for name in names)]):
-        for group in found.groups.values():
-            if all(name in group for name in present):
-                missing = {after: [name for name in names if name not in group] for after, names in new.items()}
-                splices += (_insert(document, group[after], names) for after, names in missing.items() if names)
+    for found in _lists(document, owner):
+        for (role, _), group in found.groups.items():
+            if not all(name in group for name in followers[role]):
+                continue
+            for after, names in followers[role].items():
+                missing = [name for name in names if name not in group]
+                splices += [_insert(document, group[after], missing)] if missing else []
     return splices
 
 
@@ -165,19 +168,25 @@ def _inside(reference: _Reference) -> list[Node]:
     return list(walk(parent.entries[reference.index].value)) if isinstance(parent, Mapping) else []
 
 
-def removed(document: Document, names: list[str], others: list[str]) -> list[Splice]:
-    """Return the splices that take services out of every list. Where none of ``others`` is named, the first is put."""
+def removed(
+    document: Document, leaving: MappingType[str, list[str]], staying: MappingType[str, list[str]]
+) -> list[Splice]:
+    """Return the splices that take services, by role, out of every list.
+
+    Where a list names none of the role's that stay, the first of those is put.
+    """
+    owner = {name: role for each in (staying, leaving) for role, names in each.items() for name in names}
     splices: list[Splice] = []
-    for found in _lists(document, [*names, *others]):
+    for found in _lists(document, owner):
         parent = found.parent
         size = len(parent.entries) if isinstance(parent, Mapping) else len(parent.items)
         gone = [False] * size
-        for group in found.groups.values():
-            leaving = [group[name] for name in names if name in group]
-            if leaving and len(leaving) == len(group):
-                stays = leaving.pop(0)
-                splices.append(Splice(*name_span(document, stays.node, stays.name), others[0]))
-            for reference in leaving:
+        for (role, _), group in found.groups.items():
+            going = [group[name] for name in leaving.get(role, ()) if name in group]
+            if going and len(going) == len(group):
+                stays = going.pop(0)
+                splices.append(Splice(*name_span(document, stays.node, stays.name), staying[role][0]))
+            for reference in going:
                 gone[reference.index] = True
         if any(gone):
             splices += cut(document, parent, gone, [()] * size)
@@ -204,31 +213,31 @@ def without_anchors(document: Document, nodes: Iterable[Node], start: int, end: 
     return apply_splices(document.text[start:end], removals)
 
 
-def normal(data: Any, names: frozenset[str], role: str) -> Any:
-    """Return plain data with every mention of one of these services, in such lists, replaced by the role's name.
+def normal(data: Any, owner: MappingType[str, str]) -> Any:
+    """Return plain data with every mention of a service, in such lists, replaced by the name of its role.
 
-    Two versions of a file that differ only in which of the services they name are then alike.
+    Two versions of a file that differ only in which of a role's services they name are then alike.
     """
     if isinstance(data, dict):
-        return {k: _normal_names(v, names, role) if k in KEYS else normal(v, names, role) for k, v in data.items()}
+        return {k: _normal_names(v, owner) if k in KEYS else normal(v, owner) for k, v in data.items()}
     if isinstance(data, list):
-        return [normal(v, names, role) for v in data]
-    if hasattr(data, "tag"):
-        return type(data)(data.tag, normal(data.value, names, role))
+        return [normal(v, owner) for v in data]
+    if isinstance(data, Tagged):
+        return Tagged(data.tag, normal(data.value, owner))
     return data
 
 
-def _normal_names(data: Any, names: frozenset[str], role: str) -> Any:
+def _normal_names(data: Any, owner: MappingType[str, str]) -> Any:
     if isinstance(data, dict):
-        return {role if k in names else k: v for k, v in data.items()}
-    if hasattr(data, "tag"):
-        return type(data)(data.tag, _normal_names(data.value, names, role))
+        return {owner.get(k, k): v for k, v in data.items()}
+    if isinstance(data, Tagged):
+        return Tagged(data.tag, _normal_names(data.value, owner))
     if not isinstance(data, list):
         return data
     result: list[Any] = []
     for item in data:
         name, rest = split_name(item) if isinstance(item, str) else ("", "")
-        text = f"{role}{rest}" if name in names else item
-        if name not in names or text not in result:
+        text = f"{owner[name]}{rest}" if name in owner else item
+        if name not in owner or text not in result:
             result.append(text)
     return result

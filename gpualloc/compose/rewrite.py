@@ -32,12 +32,14 @@ def rewrite(file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Divisi
     if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
         chomp = file.record.chomp
     document, inverses = patch(split, edits)
-    for role in roles:
-        for name in workers_of(split, file.record, divisions, role):
-            inverses.setdefault(name, Inverse())
+    for name in workers_of(split, file.record, divisions):
+        inverses.setdefault(name, Inverse())
     document = append(document, inverses, chomp, roles)
     restored, record = restore(document)
-    if restored.text != unseal(split, chomp).text or (roles and unsplit(restored, record).text != file.original().text):
+    exact = restored.text == unseal(split, chomp).text
+    if exact and (divisions or record.roles != file.record.roles):
+        exact = unsplit(restored, record).text == file.original().text
+    if not exact:
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"
         raise fail("cannot-undo", f"the edit of {services} could not be undone exactly", Place(file.shown), hint)

@@ -13,6 +13,7 @@ from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
 from gpualloc.planning import open_workspace
 from gpualloc.policy.filters import gib
+from gpualloc.render.words import counted
 from gpualloc.solve.devices import flatten
 
 if TYPE_CHECKING:
@@ -250,7 +251,8 @@ def _outlook(state: State, found: list[Diagnostic]) -> Iterator[Diagnostic]:
     if any(f.severity == "error" and f.code not in _OF_THE_FILE for f in found):
         moved, whole = state.outlook.moved(), len(placements) + len(state.outlook.applied.unplaced)
         pinned = [p.worker for p in placements if p.action == "pin"]
-        parts = [f"moves {len(moved)} of {whole} workers ({', '.join(moved)})" if moved else "moves no worker"]
+        some = f"moves {len(moved)} of {counted(whole, 'worker')} ({', '.join(moved)})"
+        parts = [some if moved else "moves no worker"]
         parts += [f"pins {', '.join(pinned)}"] if pinned else []
         parts += ["leaves the others where they are"] if any(p.action == "keep" for p in placements) else []
         summary = f"gpualloc apply {', '.join(parts)}"

@@ -35,6 +35,7 @@ _COMPUTE_MODES: dict[str, ComputeMode] = {
     "prohibited": "prohibited",
 }
 _TOPO = "give what `nvidia-smi topo -m` prints with --topo FILE"
+_ON_IT = "run `nvidia-smi -q -x` on the machine itself, as a user who may see its GPUs"
 _LIST = "add what `nvidia-smi -L` prints to the file given with --topo"
 
 
@@ -78,7 +79,7 @@ def read(text: str, file: str, topo: tuple[str, str] | None = None) -> Reading:
         raise fail("inventory-topo", summary, Place(topo[1]), "both must be printed by the same machine")
     gpus = [gpu for i, element in enumerate(elements) if (gpu := _gpu(element, i, matrix, notes)) is not None]
     if not gpus:
-        raise fail("inventory-no-gpu", "the report holds no GPU that tells its UUID", Place(file))
+        raise fail("inventory-no-gpu", "the report holds no GPU that tells its UUID", Place(file), _ON_IT)
     _no_two(gpus, file)
     if len(gpus) > 1 and (matrix is None or not matrix.rows):
         notes.warn("smi-no-links", "how the GPUs are joined, and to which CPUs, is unknown", _TOPO)
@@ -286,5 +287,10 @@ def _no_two(gpus: Sequence[Gpu], file: str) -> None:
     for gpu in gpus:
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.mig or ())):
             if uuid in seen:
-                raise fail("inventory-duplicate", f"{uuid} is there twice", Place(file))
+                raise fail(
+                    "inventory-duplicate",
+                    f"{uuid} is there twice",
+                    Place(file),
+                    "print the report again: `nvidia-smi -q -x`",
+                )
             seen.add(uuid)

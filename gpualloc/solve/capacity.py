@@ -35,7 +35,7 @@ def capacity(
     asked = next((request for request in requests if request.role == role), None)
     if asked is None:
         roles = ", ".join(request.role for request in requests) or "none"
-        raise fail("unknown-role", f"no service called {role} asks for a GPU", None, f"roles here: {roles}")
+        raise fail("unknown-role", f"no service called {role} asks for a GPU", None, f"the roles are: {roles}")
     now = solve(inventory, requests, policy, project=project, options=options)
     placed = {placement.worker for placement in now.placements}
     mine = tuple(worker for worker in asked.workers if worker.name in placed)

@@ -215,8 +215,9 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--map/--no-map", "drawn", default=True, help="Draw the host with its workers, or list all workers.")
 @click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
-def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
+def plan(form: str, output: str | None, explain: str | None, *, diff: bool, drawn: bool, **params: Any) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
     from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
@@ -236,7 +237,7 @@ def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **pa
     elif diff:
         click.echo(_diff(planned), nl=False)
     else:
-        click.echo(_table(planned), nl=False)
+        click.echo(_table(planned, drawn=drawn), nl=False)
     return _exit(planned)
 
 
@@ -244,10 +245,16 @@ def _exit(planned: Planned) -> int:
     return DONE if planned.plan.complete else NO_FIT
 
 
-def _table(planned: Planned) -> str:
-    from gpualloc.render.table import plan_table  # noqa: PLC0415
+def _table(planned: Planned, *, drawn: bool = True) -> str:
+    if not drawn:
+        from gpualloc.render.table import plan_table  # noqa: PLC0415
 
-    return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+        return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+    from gpualloc.planning import held_by_others  # noqa: PLC0415
+    from gpualloc.render.map import plan_map  # noqa: PLC0415
+
+    held = held_by_others(planned.workspace)
+    return plan_map(planned.plan, planned.workspace.inventory, held, _screen(sys.stdout))
 
 
 def _diff(planned: Planned) -> str:

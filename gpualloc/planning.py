@@ -21,6 +21,7 @@ from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
+from gpualloc.render.places import Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
@@ -175,6 +176,16 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         project=workspace.project.name,
         options=options.solve,
     )
+
+
+def held_by_others(workspace: Workspace) -> dict[str, Held]:
+    """Return what something outside the project holds, by the device's UUID; devices that are all ours are left out."""
+    from gpualloc.solve.devices import flatten  # noqa: PLC0415 - only a picture of the plan needs these
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415
+
+    pins = resolve_pins(workspace.inventory, workspace.requests).uuids()
+    devices = flatten(workspace.inventory, workspace.policy, workspace.project.name, pins)
+    return {d.uuid: Held(d.foreign_mib, d.holders) for d in devices if d.foreign_mib or d.holders}
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:

@@ -54,16 +54,18 @@ HOSTS_NAMED = 4
 """So many hosts whose devices share one reason are named; of more, only how many there are."""
 
 
-def plan_table(plan: Plan, inventory: Inventory, screen: Screen) -> str:
+def plan_table(plan: Plan, inventory: Inventory, screen: Screen, *, kept: bool = True) -> str:
     """Return ``plan`` as text for ``screen``: placements, unplaced workers, warnings, and a line to sum up.
 
-    ``inventory`` gives the devices their names; one that it does not hold is shown by the index in the plan.
+    ``inventory`` gives the devices their names; one that it does not hold is shown by the index in the plan. Without
+    ``kept``, workers that stay where they are have no row: the last line counts them.
     """
     devices = devices_of(inventory)
     solution = plan.solution
     parts: list[list[Block]] = []
-    if solution.placements:
-        parts.append([_placements(solution.placements, devices, hosts=len(inventory.hosts))])
+    rows = [placement for placement in solution.placements if kept or placement.action != "keep"]
+    if rows:
+        parts.append([_placements(rows, devices, hosts=len(inventory.hosts))])
     parts += _unplaced(solution.unplaced, devices, hosts=len(inventory.hosts))
     if solution.warnings:
         parts.append([block for warning in solution.warnings for block in _warning(warning)])

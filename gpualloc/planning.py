@@ -178,14 +178,26 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
     )
 
 
-def held_by_others(workspace: Workspace) -> dict[str, Held]:
-    """Return what something outside the project holds, by the device's UUID; devices that are all ours are left out."""
-    from gpualloc.solve.devices import flatten  # noqa: PLC0415 - only a picture of the plan needs these
+def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
+    """Return what is not the project's to use, by the device's UUID: what others hold, and what is to be done without.
+
+    Devices that are all ours are left out.
+    """
+    from gpualloc.solve.devices import flatten, without_devices  # noqa: PLC0415 - only a picture of the plan needs these
     from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415
 
-    pins = resolve_pins(workspace.inventory, workspace.requests).uuids()
-    devices = flatten(workspace.inventory, workspace.policy, workspace.project.name, pins)
-    return {d.uuid: Held(d.foreign_mib, d.holders) for d in devices if d.foreign_mib or d.holders}
+    inventory, policy = workspace.inventory, workspace.policy
+    pins = resolve_pins(inventory, workspace.requests).uuids()
+    devices = flatten(inventory, policy, workspace.project.name, pins)
+    left = without_devices(inventory, options.solve.without)
+    there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
+    return {
+        device.uuid: Held(device.foreign_mib, device.holders)
+        if device.uuid in there
+        else Held(device.total_mib or 0, left_out=True)
+        for device in devices
+        if device.foreign_mib or device.holders or device.uuid not in there
+    }
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:

@@ -218,7 +218,9 @@ def _columns(parts: Sequence[float], size: int) -> list[int]:
 def _notes(place: Place, behind: Sequence[str]) -> Cell:
     """Return what stands behind a bar: the names that are not in it, who else holds the device, what is wrong."""
     notes = [cell(name) for name in behind]
-    if place.held.mib or place.held.holders:
+    if place.held.left_out:
+        notes.append(cell(f"{HELD} left out", "warn"))
+    elif place.held.mib or place.held.holders:
         notes.append(cell(f"{HELD} {', '.join(place.held.holders) or 'others'}", "warn"))
     notes += [cell(issue.code, "bad") for issue in place.gpu.health if issue.fatal]
     return tuple(span for number, note in enumerate(notes) for span in ([Span(", "), *note] if number else note))

@@ -24,6 +24,8 @@ class Held:
 
     mib: int
     holders: tuple[str, ...] = ()
+    left_out: bool = False
+    """Whether it is held by nobody, but this plan was to do without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,8 @@ class HostPlaces:
     host: Host
     places: tuple[Place, ...]
     groupings: tuple[Grouping, ...]
-    gone: tuple[str, ...] = ()
-    """Ids that workers had and the host no longer has."""
+    gone: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Ids that the host no longer has, each with the workers that had it."""
 
     @property
     def one_island(self) -> bool:
@@ -103,15 +105,19 @@ def places_before(
     """Return ``hosts`` with the workers where they were before ``plan``: those that had devices, and are placed now."""
     devices = devices_of(inventory)
     seats: dict[str, list[Placement]] = defaultdict(list)
-    gone: dict[str, dict[str, None]] = defaultdict(dict)
+    gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for placement in plan.solution.placements:
         for name in placement.previous or ():
             device = device_named(name, placement.host, devices)
             if device is None:
-                gone[placement.host][name] = None
+                gone[placement.host][name].append(placement.worker)
             else:
                 seats[device.uuid].append(placement)
-    return [_host_places(host, seats, held, tuple(gone[host.name])) for host in hosts]
+    held = {uuid: of for uuid, of in held.items() if not of.left_out}
+    return [
+        _host_places(host, seats, held, tuple((name, tuple(workers)) for name, workers in gone[host.name].items()))
+        for host in hosts
+    ]
 
 
 def device_named(name: str, host: str, devices: Mapping[str, Device]) -> Device | None:
@@ -137,7 +143,10 @@ def is_replan(plan: Plan) -> bool:
 
 
 def _host_places(
-    host: Host, seats: Mapping[str, Sequence[Placement]], held: Mapping[str, Held], gone: tuple[str, ...]
+    host: Host,
+    seats: Mapping[str, Sequence[Placement]],
+    held: Mapping[str, Held],
+    gone: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> HostPlaces:
     groupings = _groupings(host)
     position = {gpu.uuid: at for at, gpu in enumerate(_in_pci_order(host))}

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import DrawFn
 
-COMMENTS = ("# why", "# TODO: tune", "#: ümläut\t🙂", "# - A=1", "# key: value", "#", "# it's \"quoted\"", "# " + "long " * 30)
+COMMENTS = (
+    "# why",
+    "# TODO: tune",
+    "#: ümläut\t🙂",
+    "# - A=1",
+    "# key: value",
+    "#",
+    '# it\'s "quoted"',
+    "# " + "long " * 30,
+)
 VALUES = (
     "plain", "'single'", '"double"', '"esc\\tape \\u00e9"', "'it''s'", '"0"', "1", "true", "üñí", "${VAR:-x}", "a#b",
     "'{{.X}} $$HOME'", "http://h:80/x", '"🙂"', "~", "0x1F", "12:30", "yes", "a  b", '"# no comment"', "1.0", "017",
@@ -291,7 +300,9 @@ class _Writer:
             makers.append(("volumes", lambda: self.seq([Raw("/tmp:/t"), Raw("./a:/a:ro")])))  # noqa: S108 - only text
         if others and not template and self.chance(8):
             target = self.pick(*others)
-            makers.append(("extends", lambda: Raw(target) if self.chance(2) else Map([Pair("service", Raw(target))], flow=True)))
+            makers.append(
+                ("extends", lambda: Raw(target) if self.chance(2) else Map([Pair("service", Raw(target))], flow=True))
+            )
         pairs: list[Pair] = []
         if aliases and self.chance(3):
             pairs.append(self.pair("<<", self.merge(aliases)))

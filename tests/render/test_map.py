@@ -158,7 +158,7 @@ def test_a_worker_was_where_the_file_had_it() -> None:
     (before,) = places_before(moved, on, on.hosts, {})
     (after,) = places_after(moved, on.hosts, {})
     assert [place.gpu.index for place in before.places if place.stays] == [0, 3]
-    assert before.gone == ("GPU-gone",)
+    assert before.gone == (("GPU-gone", ("w",)),)
     assert [place.gpu.index for place in after.places if place.stays] == [1]
 
 

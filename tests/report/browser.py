@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -56,7 +58,8 @@ class Browser:
         text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
         answer = (
             "<script>{const answer = document.createElement('pre'); answer.id = 'answer';"
-            f"answer.textContent = JSON.stringify((() => {{{script}}})()); document.body.append(answer);}}</script></body>"
+            f"answer.textContent = JSON.stringify((() => {{{script}}})()); document.body.append(answer);}}"
+            "</script></body>"
         )
         copy = self.folder / f"measured-{page.name}"
         copy.write_text(text.replace("</body>", answer), encoding="utf-8")

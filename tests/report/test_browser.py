@@ -10,7 +10,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,9 +19,6 @@ from gpualloc.render.report import report_html
 from tests.render.samples import busy_plan, inventory, placement, plan, uuid
 from tests.report import browser
 from tests.report.browser import Browser
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PROGRAM = browser.find()
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +97,7 @@ return {page: light(page), least: Math.min(...found)};
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Browser:
     assert PROGRAM is not None
     return Browser(PROGRAM, tmp_path_factory.mktemp("browser"))
 
@@ -118,10 +114,9 @@ services:
   trainer-with-a-name-that-is-longer-than-any-bar-of-a-device-is-wide:
     image: t
     x-gpualloc: {gpus: {min: 1, max: 2}}
-  encoder:
-    image: t
-    x-gpualloc: {memory: 1GiB}
-    deploy: {replicas: 3}
+  encoder-1: {image: t, x-gpualloc: {memory: 1GiB}}
+  encoder-2: {image: t, x-gpualloc: {memory: 1GiB}}
+  encoder-3: {image: t, x-gpualloc: {memory: 1GiB}}
   tokenizer:
     image: t
     x-gpualloc: {memory: 500MiB}
@@ -137,7 +132,9 @@ def page(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     name = request.param
     if load((f"sim:{name}",)).inventory.hosts[0].platform == "wsl2":
         # no subset of the GPUs can be had there: a plan for all of them
-        (tmp_path / "compose.yaml").write_text("services: {w: {image: t, gpus: all}}\n", encoding="utf-8")
+        (tmp_path / "compose.yaml").write_text(
+            "services: {w: {image: t, x-gpualloc: {gpus: all, memory: 1GiB}}}\n", encoding="utf-8"
+        )
     else:
         (tmp_path / "compose.yaml").write_text(COMPOSE, encoding="utf-8")
         assert gpualloc("apply", "-y", "--partial", "--inventory", f"sim:{name}", folder=tmp_path) == 3

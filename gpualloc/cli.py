@@ -288,6 +288,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     shell_complete=completion.workers,
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--map/--no-map", "drawn", default=True, help="Draw the host with its workers, or list all workers.")
 @click.option(
     "-o",
     "--output",
@@ -295,9 +296,17 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     help="Save the plan, for `gpualloc apply FILE`.",
     shell_complete=completion.files,
 )
-def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
+@click.option(
+    "--html",
+    metavar="FILE",
+    help="Write the plan as a page to look at: one file, nothing to fetch.",
+    shell_complete=completion.files,
+)
+def plan(
+    form: str, output: str | None, html: str | None, explain: str | None, *, diff: bool, drawn: bool, **params: Any
+) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
-    from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
     options = _options(params)
@@ -305,6 +314,12 @@ def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **pa
     _tell(planned.warnings)
     if output:
         write_file(Path(output), plan_json.dump(planned.plan))
+    if html:
+        from gpualloc.render.report import report_html  # noqa: PLC0415
+
+        workspace = planned.workspace
+        held = held_by_others(workspace, options)
+        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, workspace.project.name))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:
@@ -315,7 +330,7 @@ def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **pa
     elif diff:
         click.echo(_diff(planned), nl=False)
     else:
-        click.echo(_table(planned), nl=False)
+        click.echo(_table(planned, options, drawn=drawn), nl=False)
     return _exit(planned)
 
 
@@ -323,10 +338,16 @@ def _exit(planned: Planned) -> int:
     return DONE if planned.plan.complete else NO_FIT
 
 
-def _table(planned: Planned) -> str:
-    from gpualloc.render.table import plan_table  # noqa: PLC0415
+def _table(planned: Planned, options: Options, *, drawn: bool = True) -> str:
+    if not drawn:
+        from gpualloc.render.table import plan_table  # noqa: PLC0415
 
-    return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+        return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+    from gpualloc.planning import held_by_others  # noqa: PLC0415
+    from gpualloc.render.map import plan_map  # noqa: PLC0415
+
+    held = held_by_others(planned.workspace, options)
+    return plan_map(planned.plan, planned.workspace.inventory, held, _screen(sys.stdout))
 
 
 def _diff(planned: Planned) -> str:
@@ -360,7 +381,7 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     options = _options(params)
     planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
-    click.echo(_table(planned), nl=False)
+    click.echo(_table(planned, options), nl=False)
     if diff:
         click.echo(_diff(planned), nl=False)
     if not planned.plan.complete and not partial:

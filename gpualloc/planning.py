@@ -23,6 +23,7 @@ from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
+from gpualloc.render.places import Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
@@ -187,6 +188,28 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         project=workspace.project.name,
         options=options.solve,
     )
+
+
+def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
+    """Return what is not the project's to use, by the device's UUID: what others hold, and what is to be done without.
+
+    Devices that are all ours are left out.
+    """
+    from gpualloc.solve.devices import flatten, without_devices  # noqa: PLC0415 - only a picture of the plan needs these
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415
+
+    inventory, policy = workspace.inventory, workspace.policy
+    pins = resolve_pins(inventory, workspace.requests).uuids()
+    devices = flatten(inventory, policy, workspace.project.name, pins)
+    left = without_devices(inventory, options.solve.without)
+    there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
+    return {
+        device.uuid: Held(device.foreign_mib, device.holders)
+        if device.uuid in there
+        else Held(device.total_mib or 0, left_out=True)
+        for device in devices
+        if device.foreign_mib or device.holders or device.uuid not in there
+    }
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpualloc.solve.fleet.plan import optimize_fleet
 from gpualloc.solve.greedy import greedy
 from gpualloc.solve.lexi import Driver, Optimum, Proof
 from gpualloc.solve.search import Search
@@ -31,6 +32,10 @@ SMALL_NODES = 1500
 """Nodes of the small search before HiGHS takes over; as many again look for the lowest of the best plans."""
 
 
+MOST_HOSTS = 16
+"""With more hosts than this, only the tiers up to the numbers of hosts and devices are bounded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The plan chosen; ``cut_off`` where a time limit ended the search, so that it may differ next time."""
@@ -41,6 +46,8 @@ class Answer:
 
 def optimize(problem: Problem, limits: Limits) -> Answer:
     """Return the best plan, with what is proven of it."""
+    if len(problem.hosts) > MOST_HOSTS:
+        return Answer(optimize_fleet(problem, limits), cut_off=limits.cut_off)
     start = greedy(problem)
     small = len(problem.jobs) <= SMALL_JOBS
     if small:

@@ -173,7 +173,7 @@ class Master:
             given=-size * unnamed,
             memory=size if pool.empty else 0,
         )
-        self._known[pool.number, counts] = self._add(column, entries, len(pool.devices))
+        self._known[pool.number, counts] = self._add(column, entries)
         return True
 
     def add_contents(self, contents: Iterable[tuple[Pool, Counts]]) -> None:

@@ -1,10 +1,10 @@
-"""A linear program that grows by columns: solved again and again from where it stood, and in whole numbers at the end."""
+"""A linear program that grows by columns: solved again and again from where it stood, at the end in whole numbers."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gpualloc.solve.highs import INFINITY, bare_engine
 

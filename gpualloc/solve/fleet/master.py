@@ -194,10 +194,6 @@ class Master:
         """Keep a quantity at or below a value."""
         self.program.bound_row(self.tier_row[tier], -INFINITY, upper)
 
-    def hold_left_out(self, kind: int, most: int) -> None:
-        """Let at most so many workers of a kind be left out."""
-        self.program.bound_column(self.left_out[kind], most)
-
     def generate(self) -> tuple[float, Relaxed] | None:
         """Generate columns for what is minimised; return a bound on it and the last relaxation, None if infeasible."""
         bound = -INFINITY
@@ -215,7 +211,7 @@ class Master:
         return None if relaxed is None else (bound - _NOISE / 2, relaxed)
 
     def _price(self, relaxed: Relaxed) -> tuple[float, bool]:
-        """Add the best pattern of every pool that lacks one; return how far the bound is below, and whether any is new."""
+        """Add every pool's best pattern, if worth it; return how far below the bound is, and whether any is new."""
         duals = relaxed.duals
         worth = {k: duals[row] for k, row in self.kind_row.items()}
         memo: dict[object, tuple[float, Counts, float]] = {}

@@ -1,7 +1,7 @@
 """The tiers of a fleet in order: a plan by filling, a bound from the master program, a plan along its patterns.
 
-Bounds are given for the tiers up to ``hosts_used`` and ``devices_used``, or ``peak_load``; what comes after is made good,
-not proven. Where everybody can stay at home they all do, and what is left is planned around them.
+Bounds are given for the tiers up to ``hosts_used`` and ``devices_used``, or ``peak_load``; what comes after is made
+good, not proven. Where everybody can stay at home they all do, and what is left is planned around them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpualloc.policy.scoring import peak_steps
+from gpualloc.solve.fleet.bounds import grant_bounds, peak_bound, placed_bound, priorities
 from gpualloc.solve.fleet.fill import Filler
 from gpualloc.solve.fleet.links import Links
 from gpualloc.solve.fleet.master import Master
@@ -19,7 +19,7 @@ from gpualloc.solve.fleet.stock import Stock
 from gpualloc.solve.greedy import Floor, drop_lonely, grow
 from gpualloc.solve.lexi import Optimum, Proof
 from gpualloc.solve.rules import faults
-from gpualloc.solve.tiers import rules_of, score_of, turned
+from gpualloc.solve.tiers import rules_of, score_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Fleet:
         self._fill(draft)
         self._offer(draft, grown=False)
         stays = problem.stability == "keep" and self._everybody_stays()
-        placed = self._placed_bound()
+        placed = placed_bound(problem)
         if placed != self._value("placed"):
             placed = self._place_more(placed, stays=stays)
         whole = placed == self._value("placed")
@@ -78,13 +78,14 @@ class Fleet:
         settled = settled and moves == self._value("moves")
         if problem.spread:
             self._try_grown(draft)
-            proofs["peak_load"] = self._peak(whole=whole)
+            peak = peak_bound(problem, everybody=self._all_placed())
+            proofs["peak_load"] = Proof(peak, whole and peak == self._value("peak_load"))
         else:
             base = self._draft(stay=settled)
             hosts, devices = self._pack(base, whole=whole, settled=settled)
             proofs["hosts_used"], proofs["devices_used"] = hosts, devices
         self._try_grown(draft)
-        proofs |= self._granted()
+        proofs |= self._granted(settled=settled)
         return self._optimum(proofs)
 
     # drafts ---------------------------------------------------------------------------------------------------------
@@ -120,7 +121,9 @@ class Fleet:
             drop_lonely(problem, draft.floor, chosen)
         if grown:
             grow(problem, draft.floor, chosen)
-        return tuple(chosen.get(job.name) for job in problem.jobs)
+        found = tuple(chosen.get(job.name) for job in problem.jobs)
+        draft.chosen = {n: devices for n, devices in enumerate(found) if devices is not None}
+        return found
 
     def _offer(self, draft: Draft, *, grown: bool = True) -> bool:
         """Take a draft where it is better than the best plan so far; return whether it is."""
@@ -144,6 +147,10 @@ class Fleet:
         value = self._value(name)
         return value if isinstance(value, int) else value[0]
 
+    def _tuple(self, name: str) -> tuple[int, ...]:
+        value = self._value(name)
+        return value if isinstance(value, tuple) else (value,)
+
     def _all_placed(self) -> bool:
         return None not in self.best
 
@@ -154,30 +161,13 @@ class Fleet:
 
     # placed ---------------------------------------------------------------------------------------------------------
 
-    def _priorities(self) -> list[int]:
-        return sorted({self.problem.kinds[job.kind].priority for job in self.problem.jobs}, reverse=True)
-
-    def _placed_bound(self) -> Amount:
-        """Return the number of workers by priority that have a place when alone; turned."""
-        kinds = self.problem.kinds
-        fits = {kind.number: self._fits_somewhere(kind.number) for kind in kinds}
-        counts = Counter(kinds[job.kind].priority for job in self.problem.jobs if fits[job.kind])
-        return tuple(-counts[priority] for priority in self._priorities()) or (0,)
-
-    def _fits_somewhere(self, number: int) -> bool:
-        kind = self.problem.kinds[number]
-        if kind.least == 1:
-            return bool(kind.weight)
-        on = Counter(self.problem.host_of[d] for d in kind.weight if self.problem.devices[d].mig is None)
-        return max(on.values(), default=0) >= kind.least
-
     def _place_more(self, bound: Amount, *, stays: bool) -> Amount:
         """Place more than filling did, if the master program knows how; return its bound."""
         bounds = list(bound) if isinstance(bound, tuple) else [bound]
         for stay in (True, False) if stays else (False,):
             base = self._draft(stay=stay)
             master = self._master(base)
-            proven = self._left_out(master, base)
+            proven = self._left_out(master)
             values = master.whole(NODES, GAP)
             if values is not None:
                 self._offer(self._expand(master, base, values), grown=False)
@@ -187,11 +177,11 @@ class Fleet:
                 break
         return tuple(bounds)
 
-    def _left_out(self, master: Master, base: Draft) -> list[int]:
+    def _left_out(self, master: Master) -> list[int]:
         """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them."""
         kinds = self.problem.kinds
         found = []
-        for priority in self._priorities():
+        for priority in priorities(self.problem):
             mine = {k for k in master.left_out if kinds[k].priority == priority}
             total = sum(kinds[job.kind].priority == priority for job in self.problem.jobs)
             master.aim(lambda column, mine=mine: 1.0 if column.kind in mine else 0.0)  # type: ignore[misc]  # bound now
@@ -215,10 +205,11 @@ class Fleet:
         used_devices = sum(base.floor.used_on)
         sure = whole and (settled or problem.stability != "keep")
         master = self._master(base)
-        for k, column in master.left_out.items():
-            placed = sum(d is not None and job.kind == k for job, d in zip(problem.jobs, self.best, strict=True))
-            total = sum(job.kind == k for job in problem.jobs)
-            master.program.bound_column(column, total - placed)
+        for priority, placed in zip(priorities(problem), self._tuple("placed"), strict=True):
+            mine = {k: column for k, column in master.left_out.items() if problem.kinds[k].priority == priority}
+            total = sum(problem.kinds[job.kind].priority == priority for job in problem.jobs)
+            if mine:
+                master.program.row(dict.fromkeys(mine.values(), 1.0), 0.0, total + placed)
         master.aim(lambda column: float(column.hosts))
         answer = master.generate()
         if answer is None:
@@ -394,45 +385,12 @@ class Fleet:
         queues = {number: list(waiting) for number, waiting in base.queues.items()}
         return Draft(floor, queues, dict(base.chosen))
 
-    # spread and the rest --------------------------------------------------------------------------------------------
-
-    def _peak(self, *, whole: bool) -> Proof:
-        """Bound the peak: what is there anyway, the least bad place of every kind, and the mean."""
-        problem = self.problem
-        members = [d for d, counts in enumerate(problem.eligible) if counts]
-        bound = max((peak_steps(problem.taken[d], problem.full[d]) for d in members), default=0)
-        if self._all_placed():
-            total = sum(problem.taken[d] / problem.full[d] for d in members)
-            jobs = Counter(job.kind for job in problem.jobs)
-            for kind in problem.kinds:
-                if not jobs[kind.number]:
-                    continue
-                shares = {
-                    ((problem.full[d] if kind.exclusive else w), problem.taken[d], problem.full[d])
-                    for d, w in kind.weight.items()
-                }
-                bound = max(bound, min(peak_steps(taken + share, full) for share, taken, full in shares))
-                total += jobs[kind.number] * kind.least * min(share / full for share, _, full in shares)
-            if members:
-                bound = max(bound, math.ceil(total / len(members) * 20 - 1e-6))
-        return Proof(bound, whole and bound == self._value("peak_load"))
-
-    def _granted(self) -> dict[str, Proof]:
-        problem = self.problem
-        elastic = [job for job in problem.jobs if problem.kinds[job.kind].elastic]
-        if not elastic:
-            return {name: Proof(self._value(name), proven=True) for name in ("granted", "grant_vector")}
-        most = sum(problem.kinds[job.kind].most for job in elastic)
-        alone = [job for job in problem.jobs if problem.kinds[job.kind].exclusive]
-        if len(alone) == len(problem.jobs):
-            fixed = sum(problem.kinds[job.kind].least for job in alone if not problem.kinds[job.kind].elastic)
-            members = {d for kind in problem.kinds for d in kind.weight}
-            most = min(most, len(members) - (fixed if self._all_placed() else 0))
-        value = self._value("granted")
-        full = self._value("grant_vector") == tuple(sorted(-problem.kinds[job.kind].most for job in elastic))
+    def _granted(self, *, settled: bool) -> dict[str, Proof]:
+        most, wishes = grant_bounds(self.problem, settled=settled, everybody=self._all_placed())
+        full = self._value("grant_vector") == wishes
         return {
-            "granted": Proof(-most, value == -most),
-            "grant_vector": Proof(self._value("grant_vector") if full else None, full),
+            "granted": Proof(most, self._value("granted") == most),
+            "grant_vector": Proof(wishes if full else None, full),
         }
 
     def _optimum(self, proofs: dict[str, Proof]) -> Optimum:

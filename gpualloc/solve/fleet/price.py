@@ -1,4 +1,4 @@
-"""The pricing problem: of all patterns of a pool, the one worth most at given prices. A small knapsack, solved exactly."""
+"""The pricing problem: the pattern of a pool that is worth most at given prices. A small knapsack, solved exactly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Pricer:
         ratio = [max((v / w for v, w, _, _ in items[n:] if w), default=0.0) for n in range(len(items) + 1)]
         free = [sum(v * most for v, w, most, _ in items[n:] if not w and v > 0) for n in range(len(items) + 1)]
         high = [max((v for v, _, _, _ in items[n:]), default=0.0) for n in range(len(items) + 1)]
-        best_value, best_counts = 0.0, ()
+        best_value = 0.0
+        best_counts: Counts = ()
         chosen: list[tuple[int, int]] = []
         nodes = MOST_NODES
 

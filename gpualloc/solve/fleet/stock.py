@@ -6,6 +6,7 @@ class wherever they are. Empty devices come with their host: on a used one for n
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -167,38 +168,46 @@ class Stock:
         for kind in self.wide:
             mine = [(n, c) for n, c in known.empties if self._may(kind, examples[n])]
             ways += [(kind, draw) for draw in _draws(mine, kind.least)]
-        found: list[HostPattern] = []
-        seen: set[object] = set()
-
-        def lay(at: int, free: dict[int, int], counts: dict[int, int], taken: int) -> bool:
-            left = tuple(sorted(free.items()))
-            held = tuple(sorted(counts.items()))
-            if (held, left) not in seen:
-                seen.add((held, left))
-                found.append(HostPattern(held, left, taken))
-                if len(found) > MOST_HOST_PATTERNS:
-                    return False
-            for n in range(at, len(ways)):
-                kind, draw = ways[n]
-                if taken + kind.least > known.open or any(free[pool] < count for pool, count in draw):
-                    continue
-                for pool, count in draw:
-                    free[pool] -= count
-                counts[kind.number] = counts.get(kind.number, 0) + 1
-                good = lay(n, free, counts, taken + kind.least)
-                counts[kind.number] -= 1
-                if not counts[kind.number]:
-                    del counts[kind.number]
-                for pool, count in draw:
-                    free[pool] += count
-                if not good:
-                    return False
-            return True
-
-        return found if lay(0, dict(known.empties), {}, 0) else None
+        return _Layer(known, ways).run()
 
     def _may(self, kind: Kind, d: int) -> bool:
         return d in kind.weight and self.problem.devices[d].mig is None
+
+
+class _Layer:
+    """Lists the ways to lay workers of several devices on one host."""
+
+    def __init__(self, known: HostClass, ways: list[tuple[Kind, tuple[tuple[int, int], ...]]]) -> None:
+        self.known = known
+        self.ways = ways
+        self.free = dict(known.empties)
+        self.counts: Counter[int] = Counter()
+        self.found: dict[object, HostPattern] = {}
+
+    def run(self) -> list[HostPattern] | None:
+        """Return them, None where there are too many."""
+        return list(self.found.values()) if self._lay(0, 0) else None
+
+    def _lay(self, at: int, taken: int) -> bool:
+        left, held = tuple(sorted(self.free.items())), tuple(sorted((+self.counts).items()))
+        self.found.setdefault((held, left), HostPattern(held, left, taken))
+        if len(self.found) > MOST_HOST_PATTERNS:
+            return False
+        for n in range(at, len(self.ways)):
+            kind, draw = self.ways[n]
+            if taken + kind.least > self.known.open or any(self.free[pool] < count for pool, count in draw):
+                continue
+            self._take(kind.number, draw, 1)
+            good = self._lay(n, taken + kind.least)
+            self._take(kind.number, draw, -1)
+            if not good:
+                return False
+        return True
+
+    def _take(self, kind: int, draw: tuple[tuple[int, int], ...], sign: int) -> None:
+        self.counts[kind] += sign
+        for pool, count in draw:
+            self.free[pool] -= sign * count
 
 
 def _draws(sizes: list[tuple[int, int]], total: int) -> list[tuple[tuple[int, int], ...]]:
@@ -210,6 +219,6 @@ def _draws(sizes: list[tuple[int, int]], total: int) -> list[tuple[tuple[int, in
     (pool, size), rest = sizes[0], sizes[1:]
     found = []
     for count in range(min(size, total), -1, -1):
-        for more in _draws(rest, total - count):
-            found.append((((pool, count), *more)) if count else more)
+        mine = ((pool, count),) if count else ()
+        found += [(*mine, *more) for more in _draws(rest, total - count)]
     return found

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpualloc.solve.expand import name_places
 from gpualloc.solve.fleet.bounds import grant_bounds, peak_bound, placed_bound, priorities
 from gpualloc.solve.fleet.fill import Filler
 from gpualloc.solve.fleet.links import Links
@@ -22,19 +23,22 @@ from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from gpualloc.solve.fleet.fill import Chosen, Queues
     from gpualloc.solve.fleet.master import Column
     from gpualloc.solve.fleet.stock import HostClass, HostPattern, Pool
     from gpualloc.solve.highs import Limits
-    from gpualloc.solve.problem import Assignment, Problem
+    from gpualloc.solve.problem import Assignment, Devices, Problem
     from gpualloc.solve.tiers import Amount, Score
 
 NODES = 60
 """Nodes of each integer program; its relaxation is nearly whole, so that the first few decide."""
 
 GAP = 2e-4
+
+LEAVE = (0.0, 0.02, 0.08, 0.25)
+"""Parts of the hosts whose workers may move, tried in turn, where not everybody can be placed otherwise."""
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class Fleet:
         stays = problem.stability == "keep" and self._everybody_stays()
         placed = placed_bound(problem)
         if placed != self._value("placed"):
-            placed = self._place_more(placed, stays=stays)
+            placed = self._place_more(placed)
         whole = placed == self._value("placed")
         proofs = {"placed": Proof(placed, placed == self._value("placed"))}
         moves = sum(job.previous is not None and job.home is None for job in problem.jobs) if self._all_placed() else 0
@@ -81,6 +85,9 @@ class Fleet:
             peak = peak_bound(problem, everybody=self._all_placed())
             proofs["peak_load"] = Proof(peak, whole and peak == self._value("peak_load"))
         else:
+            if problem.stability == "keep" and not settled:
+                at_home = self._draft_of_stayers()
+                self._pack(at_home, whole=whole, settled=False)
             base = self._draft(stay=settled)
             hosts, devices = self._pack(base, whole=whole, settled=settled)
             proofs["hosts_used"], proofs["devices_used"] = hosts, devices
@@ -90,15 +97,25 @@ class Fleet:
 
     # drafts ---------------------------------------------------------------------------------------------------------
 
-    def _draft(self, *, stay: bool) -> Draft:
-        """Return a floor with those at home who can stay, and everybody else waiting."""
+    def _draft(self, *, stay: bool, leave: Container[int] = (), only: Sequence[bool] | None = None) -> Draft:
+        """Return a floor with those at home who can stay, and everybody else waiting.
+
+        With ``stay`` all stay but those on the hosts in ``leave``; of the workers only those in ``only``, if given.
+        """
         problem = self.problem
         floor = Floor(problem)
         queues: Queues = {kind.number: [] for kind in problem.kinds}
         chosen: Chosen = {}
         for n, job in enumerate(problem.jobs):
             kind = problem.kinds[job.kind]
-            if stay and job.home and floor.has_room(job.home) and all(floor.takes(d, kind) for d in job.home):
+            stays = stay and (only is None or only[n])
+            if (
+                stays
+                and job.home
+                and problem.host_of[job.home[0]] not in leave
+                and floor.has_room(job.home)
+                and all(floor.takes(d, kind) for d in job.home)
+            ):
                 floor.put(job.home, kind)
                 chosen[n] = job.home
             else:
@@ -111,6 +128,11 @@ class Fleet:
             queues[number] = waiting
         return Draft(floor, queues, chosen)
 
+    def _draft_of_stayers(self) -> Draft:
+        """Return a floor with those at home who are there in the best plan."""
+        homes = [devices == job.home for job, devices in zip(self.problem.jobs, self.best, strict=True)]
+        return self._draft(stay=True, only=homes)
+
     def _fill(self, draft: Draft) -> None:
         Filler(self.problem, draft.floor, self.links, draft.queues, draft.chosen).fill()
 
@@ -122,6 +144,12 @@ class Fleet:
         if grown:
             grow(problem, draft.floor, chosen)
         found = tuple(chosen.get(job.name) for job in problem.jobs)
+        if problem.stability != "ignore":
+            places: dict[int, list[Devices]] = {}
+            for job, devices in zip(problem.jobs, found, strict=True):
+                if devices is not None:
+                    places.setdefault(job.kind, []).append(devices)
+            found = name_places(problem, places)
         draft.chosen = {n: devices for n, devices in enumerate(found) if devices is not None}
         return found
 
@@ -161,21 +189,44 @@ class Fleet:
 
     # placed ---------------------------------------------------------------------------------------------------------
 
-    def _place_more(self, bound: Amount, *, stays: bool) -> Amount:
-        """Place more than filling did, if the master program knows how; return its bound."""
-        bounds = list(bound) if isinstance(bound, tuple) else [bound]
-        for stay in (True, False) if stays else (False,):
-            base = self._draft(stay=stay)
-            master = self._master(base)
-            proven = self._left_out(master)
-            values = master.whole(NODES, GAP)
-            if values is not None:
-                self._offer(self._expand(master, base, values), grown=False)
-            if not stay:  # only with everybody free to move does it speak of every plan
-                bounds = [max(a, b) for a, b in zip(bounds, proven, strict=True)]
-            if tuple(bounds) == self._value("placed"):
-                break
-        return tuple(bounds)
+    def _place_more(self, bound: Amount) -> Amount:
+        """Place more than filling did, if the master program knows how; return its bound.
+
+        Where some have to move for it, only those on some hosts, those with the most room gone to waste first.
+        """
+        # only with everybody free to move does the program speak of every plan
+        free = self._draft(stay=False)
+        master = self._master(free)
+        proven = self._left_out(master)
+        bounds = tuple(max(a, b) for a, b in zip(bound if isinstance(bound, tuple) else (bound,), proven, strict=True))
+        if bounds == self._value("placed"):
+            return bounds
+        if self.problem.stability == "keep":
+            order = self._wasteful_hosts()
+            for part in LEAVE:
+                base = self._draft(stay=True, leave=set(order[: math.ceil(part * len(order))]))
+                program = self._master(base)
+                self._left_out(program)
+                values = program.whole(NODES, GAP)
+                if values is not None:
+                    self._offer(self._expand(program, base, values), grown=False)
+                if bounds == self._value("placed"):
+                    return bounds
+        values = master.whole(NODES, GAP)
+        if values is not None:
+            self._offer(self._expand(master, free, values), grown=False)
+        return bounds
+
+    def _wasteful_hosts(self) -> list[int]:
+        """Return the hosts that are somebody's home, those with the most room left on devices in use first."""
+        problem = self.problem
+        floor = self._draft(stay=True).floor
+        waste = {}
+        for host, used in enumerate(floor.used_on):
+            if used:
+                parts = [1 - floor.load[d] / problem.full[d] for d in problem.host_devices[host] if floor.on[d]]
+                waste[host] = sum(parts) / len(parts)
+        return sorted(waste, key=lambda host: (-waste[host], host))
 
     def _left_out(self, master: Master) -> list[int]:
         """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them."""

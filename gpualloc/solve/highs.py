@@ -139,20 +139,8 @@ class Program:
         import highspy  # noqa: PLC0415 - a heavy import, made where it is used
         import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
 
-        # the bare engine: highspy.Highs prints a banner to stdout before it can be silenced
-        engine = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001 - see the line above
-        for option, value in (
-            ("output_flag", False),
-            ("threads", 1),
-            ("parallel", "off"),
-            ("presolve", "off" if len(self.lower) <= _SMALL_COLUMNS else "choose"),
-            ("random_seed", 0),
-            ("mip_rel_gap", 0.0),
-            ("mip_feasibility_tolerance", _TOLERANCE),
-            ("primal_feasibility_tolerance", _TOLERANCE),
-            ("dual_feasibility_tolerance", _TOLERANCE),
-        ):
-            engine.setOptionValue(option, value)
+        engine = bare_engine()
+        engine.setOptionValue("presolve", "off" if len(self.lower) <= _SMALL_COLUMNS else "choose")
         lp = highspy.HighsLp()
         lp.num_col_ = len(self.lower)
         lp.num_row_ = len(self.rows)
@@ -176,3 +164,23 @@ class Program:
             lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in self.whole]
         engine.passModel(lp)
         return engine
+
+
+def bare_engine() -> Any:
+    """Return HiGHS, silent, on one thread, with a fixed seed and no gap allowed."""
+    import highspy  # noqa: PLC0415 - a heavy import, made where it is used
+
+    # the bare engine: highspy.Highs prints a banner to stdout before it can be silenced
+    engine = highspy._Highs()  # type: ignore[attr-defined]  # noqa: SLF001 - see the line above
+    for option, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("parallel", "off"),
+        ("random_seed", 0),
+        ("mip_rel_gap", 0.0),
+        ("mip_feasibility_tolerance", _TOLERANCE),
+        ("primal_feasibility_tolerance", _TOLERANCE),
+        ("dual_feasibility_tolerance", _TOLERANCE),
+    ):
+        engine.setOptionValue(option, value)
+    return engine

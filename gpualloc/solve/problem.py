@@ -106,6 +106,7 @@ class Problem:
     stability: str
     common: int
     host_links: list[tuple[Link, ...]]
+    where: dict[str, int] = field(default_factory=dict)
     _pairs: dict[int, dict[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
 
     def pairs(self, host: int) -> dict[tuple[int, int], tuple[int, int]]:
@@ -227,6 +228,7 @@ def build(
         stability=stability,
         common=1,
         host_links=[host.links for host in hosts],
+        where={device.uuid: device.position for device in devices},
     )
     _add_jobs(problem, demands, unit)
     problem.common = math.lcm(*{amount for amount, counts in zip(full, problem.eligible, strict=True) if counts})
@@ -278,7 +280,7 @@ def _add_jobs(problem: Problem, demands: list[tuple[Request, Worker, Demand]], u
         jobs.append((request, worker, demand, kind))
     problem.kinds = list(kinds.values())
 
-    where = {device.uuid: device.position for device in problem.devices}
+    where = problem.where
     for _, worker, demand, kind in sorted(jobs, key=lambda job: natural(job[1].name)):
         previous = problem.pins.previous(worker.name)
         positions = [where.get(uuid) for uuid in previous or ()]

@@ -127,7 +127,7 @@ def _devices(count: int) -> str:
 
 def _cause(problem: Problem, job: Job) -> str:
     """Return what is wrong with a worker's previous devices, empty where nothing is."""
-    where = {device.uuid: device.position for device in problem.devices}
+    where = problem.where
     kind = problem.kinds[job.kind]
     held = len(job.previous or ())
     for uuid in job.previous or ():

@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench hardware clean
 
 $(BIN)/gpualloc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,8 +27,21 @@ format: $(VENV)/.dev
 test: lint
 	$(BIN)/pytest -n 2 -q -m 'not long'
 
+# The pages about commands, documents and codes from the code, then the site, in build/site.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/rewrite.py
+	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/peers_table.py
+
+# On a host with two GPUs or more: what gpualloc reads and plans, against nvidia-smi and CUDA itself.
+hardware: $(BIN)/gpualloc
+	$(BIN)/python tests/hardware/inventory_report.py build/inventory_report.json
+	$(BIN)/python tests/hardware/workers.py build/workers.json
 
 # The main job on a shipped machine: look, plan, see the change, apply it to a copy, check, and go back.
 DEMO := build/demo

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.compose_oracle import binary  # noqa: E402 - needs the repository's root on the path
+from tests.compose_oracle import binary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,13 @@ GPU_SERVICES, OTHER_SERVICES = 6, 4
 
 def compose_file() -> str:
     """Ten services as people write them, six with GPUs, on a common anchor."""
-    lines = ["x-common: &common", "  restart: unless-stopped", "  environment: &env", "    LOG_LEVEL: info", "services:"]
+    lines = [
+        "x-common: &common",
+        "  restart: unless-stopped",
+        "  environment: &env",
+        "    LOG_LEVEL: info",
+        "services:",
+    ]
     for number in range(OTHER_SERVICES):
         lines += [f"  web-{number}:", "    <<: *common", "    image: nginx:1.27", f'    ports: ["{8000 + number}:80"]']
     for number in range(GPU_SERVICES):
@@ -70,7 +76,9 @@ def main() -> None:
         }
         print(f"8 GPUs, {GPU_SERVICES + OTHER_SERVICES} services, {RUNS} runs each, median of whole processes")
         for label, command in commands.items():
-            pairs = [(seconds(command, folder, environment), seconds(yardstick, folder, environment)) for _ in range(RUNS)]
+            pairs = [
+                (seconds(command, folder, environment), seconds(yardstick, folder, environment)) for _ in range(RUNS)
+            ]
             ours, theirs = (statistics.median(side) * 1000 for side in zip(*pairs, strict=True))
             ratio = statistics.median(a / b for a, b in pairs)
             print(f"  {label:16} {ours:6.0f} ms   docker compose config {theirs:6.0f} ms   ratio {ratio:4.1f}")

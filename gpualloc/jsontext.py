@@ -22,8 +22,10 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _CONSTANTS = ("NaN", "Infinity", "-Infinity")
 
 
-def load(text: str, file: str, kind: str) -> Value:
+def load(text: str, file: str, kind: str, hint: str | None = None) -> Value:
     """Parse JSON text into a value for the typed getters; ``kind`` begins the error codes (``<kind>-json``).
+
+    ``hint`` is given with every error that has none of its own.
 
     Raises ``GpuallocError`` for text that is not JSON (RFC 8259), for a key given twice in one object, and for numbers
     that JSON does not have (NaN, Infinity) or that Python does not convert (whole numbers of thousands of digits).
@@ -31,7 +33,7 @@ def load(text: str, file: str, kind: str) -> Value:
     text = text.removeprefix("\ufeff")
 
     def broken(summary: str, line: int, column: int) -> GpuallocError:
-        return fail(f"{kind}-json", summary, Place(file, line, column))
+        return fail(f"{kind}-json", summary, Place(file, line, column), hint)
 
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -48,7 +50,7 @@ def load(text: str, file: str, kind: str) -> Value:
         raise broken(summary, *_position(text, offset)) from None
     except ValueError:
         raise broken("not valid JSON: no such number", *_position(text, _odd_number(text))) from None
-    return Value(data, Document(file, kind, lambda route: _locate(text, route)))
+    return Value(data, Document(file, kind, lambda route: _locate(text, route), hint))
 
 
 class _DuplicateKeyError(Exception):

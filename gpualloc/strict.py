@@ -33,11 +33,13 @@ class Document:
 
     ``kind`` is ``inventory``, ``policy`` or ``plan``: errors carry codes such as ``inventory-missing-key``. ``locate``
     takes a route (keys and list positions from the root) and gives line and column, both counted from 1, or None.
+    ``hint`` is given with errors that have none of their own: how to get a document that is right.
     """
 
     file: str
     kind: str
     locate: Callable[[tuple[str | int, ...]], tuple[int, int] | None] | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Value:
         # A place with a line shows that, one without shows its path: the message has the path either way.
         text = f"{path}: {summary}" if line is not None and path else summary
         place = Place(self.document.file, line, column, path)
-        return GpuallocError(Diagnostic(f"{self.document.kind}-{what}", text, place, hint))
+        return GpuallocError(Diagnostic(f"{self.document.kind}-{what}", text, place, hint or self.document.hint))
 
     def type_error(self, expected: str) -> GpuallocError:
         """Return the error for a value of the wrong type, to be raised by the caller."""

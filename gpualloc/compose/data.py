@@ -142,7 +142,10 @@ def lookup(node: Node | None, path: tuple[str | int, ...]) -> Node | None:
 
 def _child(real: Node, step: str | int) -> Node | None:
     if isinstance(real, Mapping):
-        return members(real).get(step) if isinstance(step, str) else None
+        if not isinstance(step, str):
+            return None
+        own = real.entry(step)
+        return own.value if own is not None and not is_merge(own.key) else members(real).get(step)
     if not isinstance(real, Sequence):
         return None
     if isinstance(step, int):
@@ -182,3 +185,27 @@ def digest(value: Any) -> str:
     """Return eight hexadecimal digits that stand for a plain value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, default=lambda tagged: [tagged.tag, tagged.value])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def at(data: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what plain data holds at a path; None where it holds nothing."""
+    value: Any = data
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def escaped(value: Any) -> Any:
+    """Return data that was interpolated, ready to be written: every ``$`` doubled."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value

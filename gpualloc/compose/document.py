@@ -9,7 +9,9 @@ collection runs on to the next token, past comments and blank lines.
 from __future__ import annotations
 
 import bisect
+import gc
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -210,13 +212,26 @@ def parse(text: str, file: str) -> Document:
     ends.append(len(text))
     document = Document(file, text, [], starts, ends, len(text))
     try:
-        _Builder(document, yaml).build()
+        with _without_collector():
+            _Builder(document, yaml).build()
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(document, error) from None
     except yaml.reader.ReaderError as error:
         where = document.place(text.find(chr(error.character)) if isinstance(error.character, int) else 0)
         raise fail("yaml", f"not YAML: {error.reason}", where, "remove the control character") from None
     return document
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector out while a tree grows: it would walk all of it again and again, and find nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def block_header(source: str) -> re.Match[str] | None:

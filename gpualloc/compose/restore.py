@@ -17,6 +17,7 @@ from gpualloc.errors import GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.route import Inherited, Inverse, Path
 
@@ -43,13 +44,8 @@ def restore(document: Document) -> tuple[Document, Record]:
 
 
 def _restored(document: Document, record: Record) -> Document:
-    """Undo the edits from the inside out, and remove the record last: what stands before it does not end the file."""
-    splices = list(_undo_all(document, record))
-    wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
-    if wrapped or any(inverse.inherits for inverse in record.services.values()):
-        document = parse(apply_splices(document.text, splices), document.file)
-        document = move_up(_without_stand_ins(document, record), wrapped)
-        splices = []
+    """Undo the edits, and remove the record last: what stands before it does not end the file."""
+    document, splices = _undone(document, record.services)
     found = _find(document)
     if found is not None:
         splices += _removal(document, *found)
@@ -64,8 +60,27 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def _undo_all(document: Document, record: Record) -> Iterator[Splice]:
-    for name, inverse in record.services.items():
+def undo(document: Document, inverses: MappingType[str, Inverse]) -> Document:
+    """Return the document with services' edits undone: recorded text put back, what was added removed.
+
+    Raises ValueError or GpuallocError where the file has changed so that they cannot be.
+    """
+    document, splices = _undone(document, inverses)
+    return parse(apply_splices(document.text, splices), document.file) if splices else document
+
+
+def _undone(document: Document, inverses: MappingType[str, Inverse]) -> tuple[Document, list[Splice]]:
+    """Undo edits from the inside out. Returns what is left to do to the document as splices."""
+    splices = list(_undo_all(document, inverses))
+    wrapped = {(name, path): text for name, inv in inverses.items() for path, text in inv.wrapped.items()}
+    if not wrapped and not any(inverse.inherits for inverse in inverses.values()):
+        return document, splices
+    document = parse(apply_splices(document.text, splices), document.file)
+    return move_up(_without_stand_ins(document, inverses), wrapped), []
+
+
+def _undo_all(document: Document, inverses: MappingType[str, Inverse]) -> Iterator[Splice]:
+    for name, inverse in inverses.items():
         service = find_service(document, name)
         if service is not None:
             yield from _undo(document, service, inverse)
@@ -192,18 +207,17 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 # Stand-ins
 
 
-def _without_stand_ins(document: Document, record: Record) -> Document:
+def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) -> Document:
     """Remove local stand-ins that are as they were written; one that people changed is theirs now.
 
     Outer ones first, and again: one may be as it was only once those inside it are gone. Aliases go back before values
     that merge keys bring, which may be among them.
     """
-    inherits = [(name, inverse.inherits) for name, inverse in record.services.items()]
+    inherits = [(name, inverse.inherits) for name, inverse in inverses.items()]
     aliases = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is not None]
     merged = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is None]
     document, left = _remove_stand_ins(document, aliases)
-    document, left = _remove_stand_ins(document, [*left, *merged])
-    return document
+    return _remove_stand_ins(document, [*left, *merged])[0]
 
 
 _Waiting = list[tuple[str, "Path", "Inherited"]]

@@ -5,30 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.patch import patch
-from gpualloc.compose.record import append, seal
+from gpualloc.compose.record import append, seal, unseal
+from gpualloc.compose.replicas import divide, unsplit, workers_of
 from gpualloc.compose.restore import restore
+from gpualloc.compose.route import Inverse
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpualloc.compose.project import ComposeFile
+    from gpualloc.compose.replicas import Division
     from gpualloc.compose.route import Edit
 
 
-def rewrite(file: ComposeFile, edits: Sequence[Edit]) -> str:
-    """Return a file's text with these edits made to it as it was before gpualloc.
+def rewrite(file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division] = ()) -> str:
+    """Return a file's text with roles divided and these edits made to it as it was before gpualloc.
 
-    Raises GpuallocError: ``shared-node``, ``cannot-edit``; ``cannot-undo`` where the result could not be turned back
-    into the same text, which would be a defect of gpualloc.
+    Raises GpuallocError: ``shared-node``, ``cannot-edit``, ``replicas-split``; ``cannot-undo`` where the result could
+    not be turned back into the same text, which would be a defect of gpualloc.
     """
-    if not edits:
+    if not edits and not divisions and not file.record.roles:
         return file.document.text
     sealed, chomp = seal(file.document)
-    document, inverses = patch(sealed, edits)
-    document = append(document, inverses, chomp)
-    restored, _ = restore(document)
-    if restored.text != file.document.text:
+    split, roles = divide(sealed, file.record, divisions)
+    if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
+        chomp = file.record.chomp
+    document, inverses = patch(split, edits)
+    for name in workers_of(split, file.record, divisions):
+        inverses.setdefault(name, Inverse())
+    document = append(document, inverses, chomp, roles)
+    restored, record = restore(document)
+    exact = restored.text == unseal(split, chomp).text
+    if exact and (divisions or record.roles != file.record.roles):
+        exact = unsplit(restored, record).text == file.original().text
+    if not exact:
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"
         raise fail("cannot-undo", f"the edit of {services} could not be undone exactly", Place(file.shown), hint)

@@ -68,6 +68,34 @@ class Inverse:
             self.original[path] = text
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An entry that was taken away from a service: where it stood, and its text.
+
+    ``after``: the key before it in its mapping, None for the first. ``lines``: how many lines stand between the two, or
+    between it and its mapping's key; None in flow style. ``text`` begins with the line ending before it; in flow style
+    it has the comma that goes with it.
+    """
+
+    path: Path
+    after: str | None
+    lines: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A role that stands in the file as one service for each worker.
+
+    ``replicas``: how many it is to have, which people may change. ``inverse`` and ``gone`` make its first worker's
+    service what the role's was.
+    """
+
+    replicas: int
+    inverse: Inverse = field(default_factory=Inverse)
+    gone: tuple[Gone, ...] = ()
+
+
 def path_text(path: Path) -> str:
     """Return a path as it is written in messages and in the record: ``deploy.resources.devices[0]."a.b"``."""
     parts: list[str] = []

@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise fail("inventory-file", f"cannot be read: {reason}", place, _HINT) from None
+        raise fail("inventory-file", f"cannot read it: {reason}", place, _hint(path)) from None
     if len(data) > MAX_BYTES:
         raise fail("inventory-file", f"larger than {MAX_BYTES >> 20} MiB: not an inventory", place, _HINT)
     bom, encoding = next(((bom, name) for bom, name in _BOMS if data.startswith(bom)), (b"", "utf-8"))
@@ -48,6 +48,13 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         summary = f"not {encoding.upper()} text: byte {error.start + len(bom)} cannot be read"
         raise fail("inventory-encoding", summary, place, _HINT) from None
+
+
+def _hint(path: Path) -> str:
+    """Say what a file that is not there may be meant to be."""
+    from gpualloc.inventory import simulated  # noqa: PLC0415 - only a mistake pays for it
+
+    return f"did you mean sim:{path}?" if str(path) in simulated.names() else _HINT
 
 
 def kind_of(text: str, path: Path) -> Kind:

@@ -75,7 +75,7 @@ def parse(text: str, file: str) -> Inventory:
     Raises ``GpuallocError`` (``inventory-json``, ``-version``, ``-missing-key``, ``-unknown-key``, ``-type``,
     ``-value``, ``-duplicate``, ``-link``) with the path of the first mistake and its line and column.
     """
-    root = load(text, file, "inventory")
+    root = load(text, file, "inventory", "gpualloc inventory --format json writes one that is right")
     if isinstance(root.raw, dict) and isinstance(root.raw.get("format_version"), str):
         # asked first: another version may have other keys, and they are not the mistake
         _check_version(root.at("format_version"))

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 _ANSI = re.compile(r"\x1b?\[[0-9;]*m")
 """A terminal's colours and underlining; some editors drop the escape character and keep the rest."""
-_GPU = re.compile(r"GPU(\d+)")
-_NVLINK = re.compile(r"NV(\d+)")
+_GPU = re.compile(r"GPU(\d{1,6})")
+_NVLINK = re.compile(r"NV(\d{1,6})")
+_NODE = re.compile(r"\d{1,6}")
 _LEVELS: dict[str, PcieLevel] = {level: level for level in get_args(PcieLevel)}
 _ALIASES: dict[str, PcieLevel] = {"SOC": "SYS"}
 """The word before driver 375."""
 _SELF = "X"
 _UNKNOWN = ("N/A", "?", "DIS")
 
-_LISTED_GPU = re.compile(r"\s*GPU (\d+):.*\(UUID: (GPU-[\w-]+)\)")
-_LISTED_MIG = re.compile(r"\s*MIG (\S+)\s+Device\s+(\d+):\s*\(UUID: (MIG-[\w/-]+)\)")
+_LISTED_GPU = re.compile(r"\s*GPU (\d{1,6}):.*\(UUID: (GPU-[\w-]+)\)")
+_LISTED_MIG = re.compile(r"\s*MIG (\S+)\s+Device\s+(\d{1,6}):\s*\(UUID: (MIG-[\w/-]+)\)")
 
 _HINT = "give what `nvidia-smi topo -m` prints, from its header line to its last row"
 
@@ -157,7 +158,7 @@ def _cell(cell: str) -> tuple[int | None, PcieLevel | None]:
 def _near(words: Sequence[str]) -> tuple[str | None, int | None]:
     """Return CPU and NUMA affinity, the columns after the cells; a GPU near several nodes has none of its own."""
     cpus = words[0] if words and CPU_LIST.fullmatch(words[0]) else None
-    node = int(words[1]) if len(words) > 1 and words[1].isdecimal() else None
+    node = int(words[1]) if len(words) > 1 and _NODE.fullmatch(words[1]) else None
     return cpus, node
 
 

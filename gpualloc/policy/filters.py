@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class Device:
     """What can be handed out: a GPU, or a MIG instance of one, with what the filters need to know about it.
 
-    ``position`` orders all devices of an inventory: hosts by name, then PCI bus id, then MIG instance. ``usable_mib`` is
-    (total - reserved) x (1 - headroom); ``foreign_mib`` is memory held by something outside the project, ``holders``
-    names the containers that hold the device. ``mig_only`` says that its host has no whole GPU to give.
+    ``position`` orders all devices of an inventory: hosts by name, then PCI bus id, then MIG instance. ``usable_mib``
+    is (total - reserved) x (1 - headroom); ``foreign_mib`` is memory held by something outside the project,
+    ``holders`` names the containers that hold the device. ``mig_only`` says that its host has no whole GPU to give.
     """
 
     position: int
@@ -55,9 +55,9 @@ class Device:
 class Demand:
     """A request as the policy reads it.
 
-    A worker that is not ``exclusive`` takes ``memory_mib`` of a device, or the fraction ``share`` of what is usable on it.
-    ``needs_mib`` is the filter: what the device must be able to give out. ``by_memory``: what it takes is memory, so that
-    the device's must be known; not so for an exclusive worker, or for one of a number of equal parts.
+    A worker that is not ``exclusive`` takes ``memory_mib`` of a device, or the fraction ``share`` of what is usable
+    on it. ``needs_mib`` is the filter: what the device must be able to give out. ``by_memory``: what it takes is
+    memory, so that the device's must be known; not so for an exclusive worker, or for one of a number of equal parts.
     """
 
     request: Request
@@ -177,7 +177,7 @@ def _memory(device: Device, demand: Demand) -> str | None:
     needs = Fraction(demand.needs_mib or 0)
     if demand.share is not None:
         needs = max(needs, device.usable_mib * demand.share)
-    return None if free >= needs or not needs else f"needs {gib(needs)}, {gib(max(free, 0))} free"
+    return None if free >= needs or not needs else f"needs {gib(needs)}, {gib(max(free, Fraction(0)))} free"
 
 
 def _held(device: Device, demand: Demand) -> str | None:

@@ -1,7 +1,7 @@
 """How well two GPUs are joined, and how loaded a device is: the scales that the objective adds up.
 
-The link scale is the one the field uses (go-gpuallocator's best-effort policy and its descendants): 100 for every NVLink,
-plus a score for the PCIe path.
+The link scale is the one the field uses (go-gpuallocator's best-effort policy and its descendants): 100 for every
+NVLink, plus a score for the PCIe path.
 """
 
 from __future__ import annotations

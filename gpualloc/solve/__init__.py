@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 class SolveOptions:
     """How hard to search, and what to plan.
 
-    ``node_limit`` bounds the search nodes of every tier, so that the same input gives the same plan; ``time_limit_s`` on
-    top, in seconds, makes a plan that was cut off by it not reproducible. ``replan``: from scratch, whatever the policy's
-    stability. ``without``: devices treated as gone, by UUID or ``index:N``.
+    ``node_limit`` bounds the search nodes of every tier, so that the same input gives the same plan; ``time_limit_s``
+    on top, in seconds, makes a plan that was cut off by it not reproducible. ``replan``: from scratch, whatever the
+    policy's stability. ``without``: devices treated as gone, by UUID or ``index:N``.
     """
 
     node_limit: int = 20_000
@@ -71,9 +71,9 @@ def solve(
     """Return the best plan for all workers of all requests.
 
     ``project`` is the compose project's name: containers of it are its own. Workers that do not fit are part of the
-    answer, not an error. Raises :class:`~gpualloc.errors.GpuallocError` for contradictions: ``unknown-gpu`` (a GPU named in
-    ``exclude.gpus`` or ``without`` that is not there), ``unknown-role`` (an affinity with a role that does not exist),
-    ``wsl2-subset`` (a plan that needs some of the GPUs where WSL2 offers only all).
+    answer, not an error. Raises :class:`~gpualloc.errors.GpuallocError` for contradictions: ``unknown-gpu`` (a GPU
+    named in ``exclude.gpus`` or ``without`` that is not there), ``unknown-role`` (an affinity with a role that does
+    not exist), ``wsl2-subset`` (a plan that needs some of the GPUs where WSL2 offers only all).
     """
     gpus = [gpu for host in inventory.hosts for gpu in host.gpus]
     check_exclusions(policy.exclude.gpus, gpus, "exclude.gpus")
@@ -106,7 +106,7 @@ def _check_wsl2(problem: Problem, assignment: Assignment, inventory: Inventory) 
         if host in everything and len(devices) < everything[host]:
             raise fail(
                 "wsl2-subset",
-                f"{job.name} would get {len(devices)} of the {everything[host]} GPUs of {host}, and WSL2 offers only all",
+                f"{job.name} would get {len(devices)} of the {everything[host]} GPUs of {host}; WSL2 offers only all",
                 job.demand.request.where,
                 hint="ask for all GPUs there, with memory so that workers share them, or run on Linux",
             )

@@ -24,7 +24,7 @@ def check_affinities(requests: Sequence[Request]) -> None:
             "unknown-role",
             f"{request.role}: affinity names {role}, and no service called that asks for a GPU",
             request.where,
-            hint=f"roles here: {', '.join(sorted(roles))}",
+            hint=f"the roles are: {', '.join(sorted(roles))}",
         )
         for request in requests
         for role in request.affinity
@@ -54,9 +54,9 @@ def hand_shares(requests: Sequence[Request], pins: Pins) -> dict[str, int]:
 def demand_of(request: Request, worker: Worker, policy: Policy, shares: dict[str, int]) -> Demand:
     """Return what one worker demands under the policy.
 
-    Mode ``none`` makes everyone exclusive; in mode ``count`` a sharing worker takes one of ``max_workers_per_gpu`` equal
-    parts; in mode ``memory`` it takes what it names, else what ``default_memory`` says. Memory that is not taken is
-    still a filter.
+    Mode ``none`` makes everyone exclusive; in mode ``count`` a sharing worker takes one of ``max_workers_per_gpu``
+    equal parts; in mode ``memory`` it takes what it names, else what ``default_memory`` says. Memory that is not
+    taken is still a filter.
     """
     sharing = policy.sharing
     named = request.memory_mib

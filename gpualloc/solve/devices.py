@@ -6,8 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpualloc.inventory.names import pci_key
 from gpualloc.policy.filters import Device
-from gpualloc.solve.order import natural, pci_key
+from gpualloc.solve.order import natural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,10 +55,7 @@ def flatten(inventory: Inventory, policy: Policy, project: str | None, pinned: f
         gpus = sorted(host.gpus, key=lambda gpu: (pci_key(gpu.pci_bus_id), gpu.index, gpu.uuid))
         mig_only = all(gpu.mig is not None for gpu in gpus)
         for gpu in gpus:
-            instances: list[MigInstance | None] = [None]
-            if gpu.mig is not None:
-                instances = sorted(gpu.mig, key=lambda part: (part.gi, part.ci, part.uuid))
-            for mig in instances:
+            for mig in _parts(gpu):
                 held = foreign(gpu, mig, project, pinned)
                 total = mig.memory_total_mib if mig else gpu.memory_total_mib
                 devices.append(
@@ -75,6 +73,13 @@ def flatten(inventory: Inventory, policy: Policy, project: str | None, pinned: f
                     )
                 )
     return devices
+
+
+def _parts(gpu: Gpu) -> list[MigInstance | None]:
+    """Return what a GPU gives to hand out: itself, or its MIG instances in order."""
+    if gpu.mig is None:
+        return [None]
+    return [*sorted(gpu.mig, key=lambda part: (part.gi, part.ci, part.uuid))]
 
 
 def _usable(total: int | None, reserved: int | None, headroom: Fraction) -> Fraction | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gpualloc.solve.formulation import Formulation
-    from gpualloc.solve.problem import Assignment, Devices, Job, Problem
+    from gpualloc.solve.problem import Assignment, Devices, Problem
 
 
 def expand(formulation: Formulation, values: list[float]) -> Assignment:
@@ -24,7 +25,7 @@ def expand(formulation: Formulation, values: list[float]) -> Assignment:
                 kind = problem.kinds[number]
                 if kind.single:
                     places[number] += [(d,)] * count
-                else:
+                elif number not in formulation.slots:
                     whole.setdefault((number, block.group.number), []).extend([d] * count)
     for draw in formulation.draws:
         for _ in range(round(values[draw.column])):
@@ -34,6 +35,8 @@ def expand(formulation: Formulation, values: list[float]) -> Assignment:
                 devices += left[:count]
                 del left[:count]
             places[draw.kind].append(tuple(sorted(devices)))
+    for number, slots in formulation.slots.items():
+        places[number] += slots.decode(values)
     return name_places(problem, places)
 
 
@@ -43,21 +46,23 @@ def name_places(problem: Problem, places: dict[int, list[Devices]]) -> Assignmen
     Who has a place at home keeps it (unless stability is ``ignore``); where there are fewer places than workers, those
     who were nowhere before go first, since placing them is no move.
     """
-    chosen: dict[str, Devices] = {}
+    chosen: dict[int, Devices] = {}
+    members: dict[int, list[int]] = {kind.number: [] for kind in problem.kinds}
+    for n, job in enumerate(problem.jobs):
+        members[job.kind].append(n)
     for kind in problem.kinds:
-        left = sorted(places.get(kind.number, []))
-        jobs = [job for job in problem.jobs if job.kind == kind.number]
-        waiting: list[Job] = []
-        for job in jobs:
-            if job.home is not None and problem.stability != "ignore" and job.home in left:
-                left.remove(job.home)
-                chosen[job.name] = job.home
+        left = Counter(places.get(kind.number, []))
+        waiting: list[int] = []
+        for n in members[kind.number]:
+            home = problem.jobs[n].home
+            if home is not None and problem.stability != "ignore" and left[home]:
+                left[home] -= 1
+                chosen[n] = home
             else:
-                waiting.append(job)
-        if len(left) < len(waiting) and problem.stability != "ignore":
-            waiting.sort(key=lambda job: job.previous is not None)
-            names = {job.name for job in waiting[: len(left)]}
-            waiting = [job for job in problem.jobs if job.name in names]
-        for job, devices in zip(waiting, left, strict=False):
-            chosen[job.name] = devices
-    return tuple(chosen.get(job.name) for job in problem.jobs)
+                waiting.append(n)
+        rest = sorted(left.elements())
+        if len(rest) < len(waiting) and problem.stability != "ignore":
+            waiting.sort(key=lambda n: problem.jobs[n].previous is not None)
+            waiting = sorted(waiting[: len(rest)])
+        chosen.update(zip(waiting, rest, strict=False))
+    return tuple(chosen.get(n) for n in range(len(problem.jobs)))

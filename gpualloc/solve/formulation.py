@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gpualloc.solve.blocks import CountBlock, PatternBlock
 from gpualloc.solve.groups import (
+    Group,
     TooManyPatternsError,
+    draws_of,
     identical_hosts,
     make_groups,
     patterns_of,
@@ -22,18 +25,19 @@ from gpualloc.solve.groups import (
     shapes_of,
 )
 from gpualloc.solve.highs import Program
+from gpualloc.solve.slots import Slots
 
 if TYPE_CHECKING:
     from gpualloc.solve.blocks import Content
-    from gpualloc.solve.groups import Group
+    from gpualloc.solve.groups import Pattern
     from gpualloc.solve.highs import Terms
     from gpualloc.solve.problem import Assignment, Devices, Kind, Problem
 
 MOST_PATTERNS = 4000
 """Groups with more patterns than this are counted instead (:class:`gpualloc.solve.blocks.CountBlock`)."""
 
-MOST_SHAPES = 20000
-"""Shapes listed per kind and host; beyond that only some are, and nothing is proven."""
+MOST_SHAPES = 6000
+"""A kind with more shapes than this has its workers placed one by one (:class:`gpualloc.solve.slots.Slots`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +73,13 @@ class Formulation:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.program = Program()
-        self.complete = True
         self.supply = dict.fromkeys(range(len(problem.kinds)), 0)
         for job in problem.jobs:
             self.supply[job.kind] += 1
         self.groups: list[Group] = []
         self.blocks: list[PatternBlock | CountBlock] = []
-        self._make_blocks(make_groups(problem))
+        self.slots: dict[int, Slots] = {}
+        self._make_blocks(self._choose_groups())
         self.by_number = {group.number: group for group in self.groups}
         self.on_host: dict[int, list[int]] = {}
         for group in self.groups:
@@ -95,21 +99,45 @@ class Formulation:
         self.free_pairs: list[tuple[int, int, int, int]] = []
         self._free: dict[int, int] = {}
 
-    def _make_blocks(self, groups: list[Group]) -> None:
-        from gpualloc.solve.groups import Group as MakeGroup  # noqa: PLC0415 - the name above is for typing only
-
+    def _choose_groups(self) -> list[Group]:
+        """Return the groups of devices, and find the kinds with too many shapes: their devices stay single."""
+        problem = self.problem
+        groups = make_groups(problem)
+        by_host: dict[int, list[Group]] = {}
         for group in groups:
-            try:
-                patterns = patterns_of(self.problem, group, self.supply, MOST_PATTERNS)
-            except TooManyPatternsError:
+            by_host.setdefault(group.host, []).append(group)
+        many = [kind for kind in problem.kinds if not kind.single and self._too_many(kind, by_host)]
+        self.slotted = {kind.number for kind in many}
+        if not many:
+            return groups
+        return make_groups(problem, alone=frozenset(d for kind in many for d in kind.weight))
+
+    def _too_many(self, kind: Kind, by_host: dict[int, list[Group]]) -> bool:
+        total = 0
+        for members in by_host.values():
+            mine = [len(group.devices) for group in members if kind.number in group.kinds]
+            total += draws_of(mine, kind.least, kind.most)
+        return total > MOST_SHAPES
+
+    def _make_blocks(self, groups: list[Group]) -> None:
+        for group in groups:
+            patterns = self._patterns(group)
+            if patterns is None:
                 for d in group.devices:
-                    single = MakeGroup(len(self.groups), group.host, (d,), group.kinds)
-                    self.groups.append(single)
-                    self.blocks.append(CountBlock(self.problem, self.program, single, self.supply))
+                    self._add_group((d,), group)
+                    self.blocks.append(CountBlock(self.problem, self.program, self.groups[-1], self.supply))
             else:
-                kept = MakeGroup(len(self.groups), group.host, group.devices, group.kinds)
-                self.groups.append(kept)
-                self.blocks.append(PatternBlock(self.problem, self.program, kept, patterns))
+                self._add_group(group.devices, group)
+                self.blocks.append(PatternBlock(self.problem, self.program, self.groups[-1], patterns))
+
+    def _patterns(self, group: Group) -> list[Pattern] | None:
+        try:
+            return patterns_of(self.problem, group, self.supply, MOST_PATTERNS)
+        except TooManyPatternsError:
+            return None
+
+    def _add_group(self, devices: Devices, like: Group) -> None:
+        self.groups.append(Group(len(self.groups), like.host, devices, like.kinds))
 
     def _add_draws(self) -> None:
         """Add the shapes of every kind that is not single, and tie them to what the groups hold."""
@@ -117,9 +145,12 @@ class Formulation:
             if kind.single:
                 continue
             parts: dict[int, Terms] = {}
+            if kind.number in self.slotted:
+                self._add_slots(kind)
+                continue
             for host, numbers in self.on_host.items():
                 members = [self.groups[number] for number in numbers]
-                for shape in self._shapes(kind, members):
+                for shape in shapes_of(self.problem, kind, members):
                     size = sum(count for _, count in shape)
                     draw = Draw(
                         kind.number,
@@ -140,31 +171,44 @@ class Formulation:
                     add(row, parts.get(group.number, {}), -1.0)
                     self.program.row(row, lower=0.0, upper=0.0)
 
-    def _shapes(self, kind: Kind, members: list[Group]) -> list[tuple[tuple[int, int], ...]]:
-        try:
-            return shapes_of(self.problem, kind, members, MOST_SHAPES)
-        except TooManyPatternsError:
-            self.complete = False
-            mine = [group for group in members if kind.number in group.kinds]
-            found = []
-            for size in range(kind.least, kind.most + 1):
-                left, shape = size, []
-                for group in mine:
-                    if left:
-                        shape.append((group.number, min(left, len(group.devices))))
-                        left -= shape[-1][1]
-                devices = tuple(sorted(d for number, count in shape for d in self.by_number[number].devices[:count]))
-                if not left and self.problem.admits(kind, devices):
-                    found.append(tuple(shape))
-            return found
+    def _add_slots(self, kind: Kind) -> None:
+        slots = self.slots[kind.number] = Slots(self.problem, self.program, kind)
+        for group, block in zip(self.groups, self.blocks, strict=True):
+            row = dict(block.parts.get(kind.number, {}))
+            add(row, slots.parts.get(group.devices[0], {}), -1.0)
+            if row:
+                self.program.row(row, lower=0.0, upper=0.0)
 
     def _placed(self, kind: Kind) -> Terms:
         terms: Terms = {}
         if kind.single:
             for block in self.blocks:
                 add(terms, block.parts.get(kind.number, {}))
+        elif kind.number in self.slots:
+            add(terms, self.slots[kind.number].placed)
         else:
             add(terms, {draw.column: 1.0 for draw in self.draws if draw.kind == kind.number})
+        return terms
+
+    def granted_terms(self, kinds: set[int]) -> Terms:
+        """Return the number of devices that workers of some kinds have; none of the kinds is single."""
+        terms = {draw.column: float(draw.size) for draw in self.draws if draw.kind in kinds}
+        for number in sorted(kinds & self.slots.keys()):
+            add(terms, self.slots[number].size_terms())
+        return terms
+
+    def above_terms(self, kinds: set[int], size: int) -> Terms:
+        """Return how many workers of some kinds have more than so many devices; none of the kinds is single."""
+        terms = {draw.column: 1.0 for draw in self.draws if draw.kind in kinds and draw.size > size}
+        for number in sorted(kinds & self.slots.keys()):
+            add(terms, self.slots[number].above_terms(size))
+        return terms
+
+    def link_terms(self) -> Terms:
+        """Return the link score of all workers of several devices."""
+        terms = {draw.column: float(draw.score) for draw in self.draws if draw.score}
+        for slots in self.slots.values():
+            add(terms, slots.link_terms())
         return terms
 
     def _add_homes(self) -> None:
@@ -173,7 +217,12 @@ class Formulation:
             return
         at_home = Counter((job.kind, job.home) for job in problem.jobs if job.home is not None)
         group_of = {d: group.number for group in self.groups for d in group.devices}
+        for slots in self.slots.values():
+            for n, column in slots.homes:
+                self.homes.append(Home(slots.kind.number, problem.jobs[n].home or (), column))
         for (number, devices), count in sorted(at_home.items()):
+            if number in self.slots:
+                continue
             column = self.program.column(count)
             self.homes.append(Home(number, devices, column))
             if problem.kinds[number].single:
@@ -206,7 +255,7 @@ class Formulation:
         if problem.limit is not None and problem.limit < len(problem.devices):
             program.row(everywhere, upper=problem.limit)
         for hosts in identical_hosts(problem, self.groups):
-            for first, second in zip(hosts, hosts[1:], strict=False):
+            for first, second in pairwise(hosts):
                 row = dict(used_on[first])
                 add(row, used_on[second], -1.0)
                 program.row(row, lower=0.0)
@@ -248,7 +297,7 @@ class Formulation:
                 columns = [self.program.column(1) for _ in block.group.devices]
                 free.update(zip(reversed(block.group.devices), columns, strict=True))
                 self.program.row({**block.used, **dict.fromkeys(columns, 1.0)}, upper=float(len(block.group.devices)))
-                for first, second in zip(columns, columns[1:], strict=False):
+                for first, second in pairwise(columns):
                     self.program.row({first: 1.0, second: -1.0}, lower=0.0)
             self._free.update(free)
             for (a, b), (points, _) in sorted(problem.pairs(host).items()):
@@ -269,37 +318,46 @@ class Formulation:
         problem = self.problem
         values = [0.0] * len(self.program.lower)
         held: dict[int, Counter[int]] = {}
-        group_of = {d: group.number for group in self.groups for d in group.devices}
-        stays: Counter[tuple[int, Devices]] = Counter()
         for job, devices in zip(problem.jobs, assignment, strict=True):
-            if devices is None:
-                continue
-            for d in devices:
+            for d in devices or ():
                 held.setdefault(d, Counter())[job.kind] += 1
-            if not problem.kinds[job.kind].single:
-                shape = tuple(sorted(Counter(group_of[d] for d in devices).items()))
-                draw = self._draw_of.get((job.kind, shape))
-                if draw is None:
-                    return None
-                values[draw.column] += 1.0
-            if devices == job.home:
-                stays[job.kind, devices] += 1
+        if not self._encode_workers(assignment, values):
+            return None
         for block in self.blocks:
             contents: list[Content] = [tuple(sorted(held.get(d, {}).items())) for d in block.group.devices]
             if not block.encode(contents, values):
                 return None
-        for home in self.homes:
-            values[home.column] = float(stays[home.kind, home.devices])
         for host, numbers in self.on_host.items():
             members = (d for number in numbers for d in self.groups[number].devices)
             values[self.host_used[host]] = float(any(d in held for d in members))
         for column, row, fresh in self.moved.values():
             rest = sum(values[other] * part for other, part in row.items() if other != column)
             values[column] = max(0.0, -fresh - rest)
-        for d, column in self._free.items():
-            values[column] = 0.0 if d in held else 1.0
         self._order_free(held, values)
         return values
+
+    def _encode_workers(self, assignment: Assignment, values: list[float]) -> bool:
+        """Write who takes which shape and who stays at home; False where a shape has no column."""
+        problem = self.problem
+        group_of = {d: group.number for group in self.groups for d in group.devices}
+        stays: Counter[tuple[int, Devices]] = Counter()
+        for n, (job, devices) in enumerate(zip(problem.jobs, assignment, strict=True)):
+            if devices is None:
+                continue
+            if job.kind in self.slots:
+                self.slots[job.kind].encode(n, devices, values)
+            elif not problem.kinds[job.kind].single:
+                draw = self._draw_of.get((job.kind, tuple(sorted(Counter(group_of[d] for d in devices).items()))))
+                if draw is None:
+                    return False
+                values[draw.column] += 1.0
+            if devices == job.home:
+                stays[job.kind, devices] += 1
+        for home in self.homes:
+            if home.kind in self.slots:
+                continue
+            values[home.column] = float(stays[home.kind, home.devices])
+        return True
 
     def _order_free(self, held: dict[int, Counter[int]], values: list[float]) -> None:
         # within a group the program only counts free devices, and has the last ones free first

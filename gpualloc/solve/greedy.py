@@ -5,6 +5,7 @@ It proves nothing. It gives the searches a plan to beat, and answers at once whe
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING
 
 from gpualloc.solve.rules import affinity_met, crowd_fault
@@ -68,8 +69,8 @@ def greedy(problem: Problem) -> Assignment:
         if best is not None:
             floor.put(best, kind)
             chosen[job.name] = best
-    _drop_lonely(problem, floor, chosen)
-    _grow(problem, floor, chosen)
+    drop_lonely(problem, floor, chosen)
+    grow(problem, floor, chosen)
     return tuple(chosen.get(job.name) for job in problem.jobs)
 
 
@@ -150,7 +151,7 @@ def _suits(floor: Floor, kind: Kind, d: int) -> tuple[object, ...]:
     return (not floor.on[d], -load, size, d)
 
 
-def _drop_lonely(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> None:
+def drop_lonely(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> None:
     """Take back workers whose company did not come, until none is left."""
     while True:
         lonely = [
@@ -170,24 +171,29 @@ def _drop_lonely(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> 
                     floor.used_on[problem.host_of[d]] -= 1
 
 
-def _grow(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> None:
-    """Give elastic workers one device more at a time, the one with the fewest first; who stays at home does not grow."""
+def grow(problem: Problem, floor: Floor, chosen: dict[str, Devices]) -> None:
+    """Give elastic workers one device more at a time, the one with the fewest first.
+
+    Who stays at home does not grow.
+    """
     growing = []
-    for job in problem.jobs:
+    for n, job in enumerate(problem.jobs):
         kind = problem.kinds[job.kind]
         settled = problem.stability == "keep" and job.home is not None and chosen.get(job.name) == job.home
         if kind.elastic and job.name in chosen and not settled:
-            growing.append(job)
+            growing.append((len(chosen[job.name]), n))
+    heapq.heapify(growing)
     while growing:
-        job = min(growing, key=lambda job: len(chosen[job.name]))
+        count, n = heapq.heappop(growing)
+        job = problem.jobs[n]
         kind = problem.kinds[job.kind]
         devices = chosen[job.name]
         more = _one_more(floor, kind, devices) if len(devices) < kind.most else None
         if more is None:
-            growing.remove(job)
             continue
         floor.put((more,), kind)
         chosen[job.name] = tuple(sorted((*devices, more)))
+        heapq.heappush(growing, (count + 1, n))
 
 
 def _one_more(floor: Floor, kind: Kind, devices: Devices) -> int | None:

@@ -32,7 +32,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What one device holds: pairs of kind and how many, by kind; ``load`` in the device's units, foreign part included."""
+    """What one device holds: pairs of kind and how many, by kind.
+
+    ``load`` in the device's units, foreign part included.
+    """
 
     counts: tuple[tuple[int, int], ...]
     exclusive: bool
@@ -48,11 +51,11 @@ def links_matter(problem: Problem) -> bool:
     return problem.topology and (several or not problem.spread)
 
 
-def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
+def make_groups(problem: Problem, *, together: bool = False, alone: frozenset[int] = frozenset()) -> list[Group]:
     """Return the groups of all eligible devices, in the order of their first device.
 
     Unless ``together``, a device that a sharing worker of several devices may have is a group of its own: which of its
-    parts meet on one device matters to counts.
+    parts meet on one device matters to counts. So are the devices named in ``alone``.
     """
     homes = set()
     if problem.stability != "ignore":
@@ -73,12 +76,12 @@ def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
     for host, members in enumerate(problem.host_devices):
         buckets: dict[object, list[list[int]]] = {}
         for d in members:
-            kinds = kinds_of.get(d)
-            if kinds is None:
+            if not problem.eligible[d]:
                 continue
-            alone = d if d in homes or d in spanning else -1
+            kinds = kinds_of.get(d, [])
+            single = d if d in homes or d in spanning or d in alone else -1
             numa = problem.numa_of[d] if problem.spread else -1
-            key = (alone, numa, problem.taken[d], problem.full[d], problem.slots[d], problem.size[d], tuple(kinds))
+            key = (single, numa, problem.taken[d], problem.full[d], problem.slots[d], problem.size[d], tuple(kinds))
             twins = buckets.setdefault(key, [])
             for group in twins:
                 if not linked or _twins(problem, group[0], d, members):
@@ -88,7 +91,8 @@ def make_groups(problem: Problem, *, together: bool = False) -> list[Group]:
                 twins.append([d])
         found = sorted(group for twins in buckets.values() for group in twins)
         groups += [
-            Group(len(groups) + n, host, tuple(group), tuple(kinds_of[group[0]])) for n, group in enumerate(found)
+            Group(len(groups) + n, host, tuple(group), tuple(kinds_of.get(group[0], ())))
+            for n, group in enumerate(found)
         ]
     return groups
 
@@ -107,8 +111,9 @@ class TooManyPatternsError(Exception):
 
 
 def patterns_of(problem: Problem, group: Group, supply: dict[int, int], most: int) -> list[Pattern]:
-    """Return every non-empty pattern of a group, exclusive ones first; ``supply`` is how many workers of a kind there are.
+    """Return every non-empty pattern of a group, exclusive ones first.
 
+    ``supply`` is how many workers of a kind there are.
     Raises :class:`TooManyPatternsError` beyond ``most``.
     """
     d = group.devices[0]
@@ -161,10 +166,19 @@ def _fill(
     yield from _fill(problem, d, kinds, supply, at + 1, room, slots, chosen)
 
 
-def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> list[tuple[tuple[int, int], ...]]:
+def draws_of(sizes: list[int], least: int, most: int) -> int:
+    """Return in how many ways between ``least`` and ``most`` devices can be drawn from groups of these sizes."""
+    ways = [1] + [0] * most
+    for size in sizes:
+        ways = [sum(ways[total - count] for count in range(min(size, total) + 1)) for total in range(most + 1)]
+    return sum(ways[least:])
+
+
+def shapes_of(problem: Problem, kind: Kind, groups: list[Group]) -> list[tuple[tuple[int, int], ...]]:
     """Return every way to draw one worker's devices from the groups of one host: pairs of group number and how many.
 
-    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond ``most``.
+    Only draws that satisfy the kind's number and its ``min_link``. Raises :class:`TooManyPatternsError` beyond
+    ``most``.
     """
     mine = [group for group in groups if kind.number in group.kinds]
     found: list[tuple[tuple[int, int], ...]] = []
@@ -173,8 +187,6 @@ def shapes_of(problem: Problem, kind: Kind, groups: list[Group], most: int) -> l
     def draw(at: int, total: int, chosen: list[tuple[int, int]]) -> None:
         if kind.least <= total and chosen:
             found.append(tuple(chosen))
-            if len(found) > most:
-                raise TooManyPatternsError
         for n in range(at, len(mine)):
             group = mine[n]
             if not _close(problem, kind, groups, chosen, group, 1):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
+from math import comb
 from typing import TYPE_CHECKING
 
 from gpualloc.policy.scoring import PEAK_STEPS
@@ -64,7 +66,7 @@ class Driver:
         self.score = score_of(problem, start)
         self.rules = rules_of(problem)
         self.proofs: list[Proof] = []
-        self.certain = self.formulation.complete
+        self.certain = True
         self.curves: list[tuple[int, Terms, float, float]] = []
         self._tangents: set[tuple[int, float]] = set()
 
@@ -73,7 +75,7 @@ class Driver:
         for number, rule in enumerate(self.rules):
             bound, met = _STEPS[rule.name](self, number, rule)
             self.certain = self.certain and met
-            self.proofs.append(Proof(bound if self.formulation.complete else None, self.certain))
+            self.proofs.append(Proof(bound, self.certain))
         return Optimum(self.best, self.score, tuple(self.proofs))
 
     def start(self) -> list[float] | None:
@@ -97,7 +99,7 @@ class Driver:
 
     def minimize(self, terms: Terms) -> Answer:
         """Minimise an expression, and look at what was found."""
-        answer = self.program.minimize(terms, self.limits, self.start())
+        answer = self.program.minimize(terms, self.limits)
         self.look(answer)
         return answer
 
@@ -147,12 +149,15 @@ class Driver:
             for kind in mine:
                 add(terms, self.formulation.placed[kind], -1.0)
             most = sum(supply[kind] for kind in mine)
-            bound, level_met = self.whole(terms, lambda level=level: self._tuple(number)[level], -most)
+            bound, level_met = self.whole(terms, partial(self._part, number, level), -most)
             bounds.append(bound)
             met = met and level_met
         if None in bounds:
             return None, False
         return tuple(bound for bound in bounds if bound is not None) or turned((0,), rule.sense), met
+
+    def _part(self, number: int, level: int) -> int:
+        return self._tuple(number)[level]
 
     def _tuple(self, number: int) -> tuple[int, ...]:
         amount = self.score[number]
@@ -165,17 +170,16 @@ class Driver:
     def granted(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Grant the most devices to elastic workers."""
         elastic = {kind.number for kind in self.problem.kinds if kind.elastic}
-        terms = {draw.column: -float(draw.size) for draw in self.formulation.draws if draw.kind in elastic}
+        terms = {column: -part for column, part in self.formulation.granted_terms(elastic).items()}
         most = sum(self.formulation.supply[kind] * self.problem.kinds[kind].most for kind in elastic)
         return self.whole(terms, lambda: self.value(number), -most)
 
     def grant_vector(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Make the smallest grants as large as possible: the most workers above 0, then above 1, and so on."""
         elastic = {kind.number for kind in self.problem.kinds if kind.elastic}
-        draws = [draw for draw in self.formulation.draws if draw.kind in elastic]
         met = True
-        for size in range(max((draw.size for draw in draws), default=0)):
-            terms = {draw.column: -1.0 for draw in draws if draw.size > size}
+        for size in range(max((self.problem.kinds[kind].most for kind in elastic), default=0)):
+            terms = {column: -part for column, part in self.formulation.above_terms(elastic, size).items()}
             most = sum(self.formulation.supply[kind] for kind in elastic if self.problem.kinds[kind].most > size)
 
             def above(size: int = size) -> int:
@@ -228,12 +232,10 @@ class Driver:
 
     def link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Join the devices of multi-device workers as well as can be."""
-        draws = self.formulation.draws
-        terms = {draw.column: -float(draw.score) for draw in draws if draw.score}
-        best: dict[int, int] = {}
-        for draw in draws:
-            best[draw.kind] = max(best.get(draw.kind, 0), draw.score)
-        most = sum(self.formulation.supply[kind] * score for kind, score in best.items())
+        problem = self.problem
+        terms = {column: -part for column, part in self.formulation.link_terms().items()}
+        best = max((pair[0] for host in self.formulation.on_host for pair in problem.pairs(host).values()), default=0)
+        most = sum(comb(kind.most, 2) * self.formulation.supply[kind.number] for kind in problem.kinds) * best
         return self.whole(terms, lambda: self.value(number), -most)
 
     def device_size(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
@@ -308,7 +310,7 @@ class Driver:
         for _ in range(_ROUNDS):
             if point is not None:
                 self._tangent(mine, point)
-            answer = self.program.minimize(terms, self.limits, self.start())
+            answer = self.program.minimize(terms, self.limits)
             point = self.look(answer)
             bound = max(bound, answer.bound / SQUARES + float(constant))
             met = self.value(number) / below <= bound + _SLACK

@@ -77,10 +77,11 @@ class Job:
 class Problem:
     """All that the solver knows. Lists are per device, by position, unless a name says otherwise.
 
-    ``full`` is what is usable of a device, ``taken`` the foreign part of it (same units), ``slots`` how many workers may
-    share it, ``size`` its memory in MiB (0 where unknown), ``open`` whether the policy lets it be used at all, ``eligible``
-    whether any worker here may have it: loads are levelled over those. ``room`` is per host: how many of its devices may
-    be used once the reserve is set aside. ``common`` is a denominator for the loads of all eligible devices.
+    ``full`` is what is usable of a device, ``taken`` the foreign part of it (same units), ``slots`` how many workers
+    may share it, ``size`` its memory in MiB (0 where unknown), ``open`` whether the policy lets it be used at all,
+    ``eligible`` whether any worker here may have it: loads are levelled over those. ``room`` is per host: how many of
+    its devices may be used once the reserve is set aside. ``common`` is a denominator for the loads of all eligible
+    devices.
     """
 
     policy: Policy
@@ -105,10 +106,14 @@ class Problem:
     stability: str
     common: int
     host_links: list[tuple[Link, ...]]
+    where: dict[str, int] = field(default_factory=dict)
     _pairs: dict[int, dict[tuple[int, int], tuple[int, int]]] = field(default_factory=dict)
 
     def pairs(self, host: int) -> dict[tuple[int, int], tuple[int, int]]:
-        """Return score and rank per pair of whole GPUs on a host, smaller position first; pairs unheard of are absent."""
+        """Return score and rank per pair of whole GPUs on a host, smaller position first.
+
+        Pairs unheard of are absent.
+        """
         known = self._pairs.get(host)
         if known is None:
             known = self._pairs[host] = self._read_pairs(host)
@@ -223,11 +228,9 @@ def build(
         stability=stability,
         common=1,
         host_links=[host.links for host in hosts],
+        where={device.uuid: device.position for device in devices},
     )
     _add_jobs(problem, demands, unit)
-    for kind in problem.kinds:
-        for d in kind.weight:
-            problem.eligible[d] = True
     problem.common = math.lcm(*{amount for amount, counts in zip(full, problem.eligible, strict=True) if counts})
     return problem
 
@@ -277,7 +280,7 @@ def _add_jobs(problem: Problem, demands: list[tuple[Request, Worker, Demand]], u
         jobs.append((request, worker, demand, kind))
     problem.kinds = list(kinds.values())
 
-    where = {device.uuid: device.position for device in problem.devices}
+    where = problem.where
     for _, worker, demand, kind in sorted(jobs, key=lambda job: natural(job[1].name)):
         previous = problem.pins.previous(worker.name)
         positions = [where.get(uuid) for uuid in previous or ()]
@@ -297,16 +300,20 @@ def _kind(problem: Problem, demand: Demand, role_number: dict[str, int], unit: i
         rank = LINK_LEVELS.index("NVLINK")
     weight: dict[int, int] = {}
     memo: dict[object, bool] = {}
-    if not (demand.exclusive and request.affinity):
-        for device in problem.devices:
-            if not problem.open[device.position]:
-                continue
-            signature = _signature(device)
-            fits = memo.get(signature)
-            if fits is None:
-                fits = memo[signature] = refused_by_request(device, demand) is None
-            if fits:
-                weight[device.position] = _weight(problem, demand, device.position, unit)
+    for device in problem.devices:
+        if not problem.open[device.position]:
+            continue
+        signature = _signature(device)
+        fits = memo.get(signature)
+        if fits is None:
+            fits = memo[signature] = refused_by_request(device, demand) is None
+        d = device.position
+        amount = _weight(problem, demand, d, unit) if fits else 0
+        if fits and (demand.exclusive or problem.taken[d] + amount <= problem.full[d]):
+            problem.eligible[d] = True
+            weight[d] = amount
+    if demand.exclusive and request.affinity:
+        weight = {}  # alone and in company at once: nowhere, although the devices are good enough
     most = _most(problem, weight)
     return Kind(
         number=number,

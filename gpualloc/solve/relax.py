@@ -64,7 +64,12 @@ class Bounds:
         if kind.exclusive:
             return float(kind.least)
         return kind.least * min(
-            (w / (problem.full[d] - problem.taken[d]) for d, w in kind.weight.items() if w), default=0.0
+            (
+                w / (problem.full[d] - problem.taken[d])
+                for d, w in kind.weight.items()
+                if w and problem.full[d] > problem.taken[d]
+            ),
+            default=0.0,
         )
 
     # what the search tells

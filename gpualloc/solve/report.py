@@ -86,7 +86,10 @@ def _memory(problem: Problem, job: Job, devices: Devices) -> int | None:
 
 
 def device_name(problem: Problem, d: int) -> str:
-    """Return how a device is called in a sentence: ``GPU 3``, ``MIG 1g.10gb on GPU 0``, with the host if there are several."""
+    """Return how a device is called in a sentence.
+
+    ``GPU 3``, ``MIG 1g.10gb on GPU 0``, with the host if there are several.
+    """
     device = problem.devices[d]
     name = f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} on GPU {device.gpu.index}"
     return f"{name} of {device.host}" if len(problem.hosts) > 1 else name
@@ -124,25 +127,23 @@ def _devices(count: int) -> str:
 
 def _cause(problem: Problem, job: Job) -> str:
     """Return what is wrong with a worker's previous devices, empty where nothing is."""
-    where = {device.uuid: device.position for device in problem.devices}
+    where = problem.where
+    kind = problem.kinds[job.kind]
+    held = len(job.previous or ())
     for uuid in job.previous or ():
         d = where.get(uuid)
         if d is None:
-            return f"{uuid} is gone"
+            split = next((device.gpu for device in problem.devices if device.gpu.uuid == uuid), None)
+            return f"{uuid} is gone" if split is None else f"GPU {split.index} is split by MIG now"
         refusal = problem.refusals[d] or refused_by_request(problem.devices[d], job.demand)
         if refusal is not None:
             return f"{device_name(problem, d)} {refusal[1]}"
-    held = len(job.previous or ())
-    kind = problem.kinds[job.kind]
-    if held < kind.least:
-        return f"asks for {kind.least} devices, had {held}"
-    if held > kind.most:
-        return f"asks for {kind.most} {_devices(kind.most)}, had {held}"
+    if not kind.least <= held <= kind.most:
+        wanted = kind.least if held < kind.least else kind.most
+        return f"asks for {wanted} {_devices(wanted)}, had {held}"
     if job.home is None:
         return "its devices no longer satisfy its request together"
-    if problem.stability == "ignore":
-        return "planned from scratch"
-    return ""
+    return "planned from scratch" if problem.stability == "ignore" else ""
 
 
 def _what(problem: Problem, occupants: Occupants, n: int, devices: Devices) -> str:

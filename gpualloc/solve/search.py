@@ -1,8 +1,8 @@
 """Small problems without an integer program: depth first over workers, cut off by bounds tier by tier.
 
-Workers are taken in natural order of name and their choices in order of devices, so that of all best plans the first one
-met is the one with the lowest PCI bus ids: the tie-break. Exchangeable devices and exchangeable workers are tried in
-one order only. A branch is left when the bounds of its tiers, compared in order, cannot beat what is known.
+Workers are taken in natural order of name and their choices in order of devices, so that of all best plans the first
+one met is the one with the lowest PCI bus ids: the tie-break. Exchangeable devices and exchangeable workers are tried
+in one order only. A branch is left when the bounds of its tiers, compared in order, cannot beat what is known.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from gpualloc.solve.rules import affinity_met, apart, crowd_fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpualloc.solve.problem import Assignment, Job, Problem
+    from gpualloc.solve.problem import Assignment, Job, Kind, Problem
 
 _MOST_NAMED = 3
 
@@ -53,25 +53,35 @@ class Obstacles:
         request = job.demand.request
         if kind.exclusive and request.affinity:
             return "affinity", f"wants to be beside {', '.join(request.affinity)} and to be alone"
-        names = self.occupants.names(d)
+        if d not in kind.weight:
+            return "memory", self._too_full(d, job)
         there = [problem.kinds[number] for number in self.occupants.kinds(d)]
         if there and (kind.exclusive or there[0].exclusive):
-            return "taken", f"taken by {_some(names)}"
+            return "taken", f"taken by {_some(self.occupants.names(d))}"
         fault = crowd_fault(problem, d, [*there, kind])
-        if fault == "max_workers":
-            return fault, f"holds {len(there)} workers, {problem.slots[d]} may share it"
-        if fault == "memory":
-            return fault, self._too_full(d, job)
-        if fault == "anti_affinity":
-            foes = [name for name, other in zip(names, there, strict=True) if apart(kind, other)]
-            return fault, f"kept apart from {_some(foes)}"
+        if fault is not None:
+            return fault, self._crowd_detail(fault, d, job, there)
         if not affinity_met(kind, [*there, kind]):
             return "affinity", f"holds no {' or '.join(request.affinity)} to be beside"
-        if not there and self.used_on[problem.host_of[d]] >= problem.room[problem.host_of[d]]:
+        return None if there else self._no_more_devices(d)
+
+    def _crowd_detail(self, fault: str, d: int, job: Job, there: list[Kind]) -> str:
+        if fault == "max_workers":
+            return f"holds {len(there)} workers, {self.problem.slots[d]} may share it"
+        if fault == "memory":
+            return self._too_full(d, job)
+        kind = self.problem.kinds[job.kind]
+        names = self.occupants.names(d)
+        return f"kept apart from {_some([n for n, other in zip(names, there, strict=True) if apart(kind, other)])}"
+
+    def _no_more_devices(self, d: int) -> tuple[str, str] | None:
+        problem = self.problem
+        host, used = problem.host_of[d], len(self.occupants.on)
+        if self.used_on[host] >= problem.room[host]:
             reserve = problem.policy.reserve
             return "reserve", f"{reserve} {'device stays' if reserve == 1 else 'devices stay'} free on each host"
-        if not there and problem.limit is not None and len(self.occupants.on) >= problem.limit:
-            return "limit", f"{len(self.occupants.on)} of at most {problem.limit} devices are used"
+        if problem.limit is not None and used >= problem.limit:
+            return "limit", f"{used} of at most {problem.limit} devices are used"
         return None
 
     def _too_full(self, d: int, job: Job) -> str:
@@ -143,7 +153,6 @@ def unplaced_of(
     hint_for: Callable[[Job, dict[int, tuple[str, str]]], str],
 ) -> tuple[Unplaced, ...]:
     """Return every worker that is not placed; ``hint_for`` words the change that would let one in."""
-
     by_kind: dict[tuple[int, str], tuple[tuple[Refusal, ...], str]] = {}
     found = []
     for job, devices in zip(problem.jobs, assignment, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -27,14 +28,12 @@ Run = "Callable[..., Result]"
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Result]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Return a function that runs ``gpualloc ARGS…`` in the test's folder."""
     monkeypatch.chdir(tmp_path)
     for name in [n for n in os.environ if n.startswith(("COMPOSE_", "GPUALLOC_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115, PTH123 - closed with the process
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
 
     def call(*args: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["gpualloc", *args])

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from example_config import config
+
+from tests import compose_oracle
 
 AIRFLOW = Path(__file__).resolve().parents[2] / "examples" / "airflow"
 SOURCE = (AIRFLOW / "compose.yaml").read_text(encoding="utf-8")
@@ -16,7 +17,9 @@ SOURCE = (AIRFLOW / "compose.yaml").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = config(AIRFLOW / "compose.yaml")["services"]
+    loaded = compose_oracle.config([AIRFLOW / "compose.yaml"])
+    assert loaded.ok, loaded.stderr
+    found: dict[str, Any] = loaded.data["services"]
     return found
 
 

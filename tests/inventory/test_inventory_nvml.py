@@ -90,6 +90,7 @@ def nvml_host(host: Host) -> Host:
         held = {(p.pid, p.gi % 14 if p.gi is not None else None): p for p in one.processes}
         return replace(
             one,
+            name=one.name.replace("\0", "0"),  # in C a text ends there
             memory_reserved_mib=reserved,
             memory_used_mib=None if total is None else min(used, total - (reserved or 0)),
             mig=None if one.mig is None else tuple(replace(i, profile="1g.10gb") for i in one.mig),

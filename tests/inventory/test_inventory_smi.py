@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpualloc.errors import Diagnostic, GpuallocError
 from gpualloc.inventory import load, smi
 from gpualloc.inventory.capability import capability
+from gpualloc.inventory.snapshot import dump, parse
 from gpualloc.model import Gpu, MigInstance, Process, Reading
 from tests.inventory.smi_text import NEW, OLD, report
 
@@ -264,6 +267,38 @@ def test_a_report_that_cannot_be_used_is_refused(text: str, code: str, message: 
     diagnostic = told(text)
     assert diagnostic.code == code
     assert str(diagnostic).split("\n")[0] == message
+
+
+texts = st.sampled_from(
+    (
+        "",
+        "N/A",
+        "Yes",
+        "0",
+        "0 MiB",
+        "12 MiB",
+        "99999 MiB",
+        "-1",
+        "9" * 5000,
+        "9" * 5000 + " MiB",
+        "GPU-x",
+        "Enabled",
+        "٣",
+    )
+)
+tags = ("total", "reserved", "used", "current_mig", "mig_device", "gpu_instance_id", "compute_instance_id", "index",
+        "process_info", "pid", "used_memory", "volatile", "dram_uncorrectable", "double_bit")  # fmt: skip
+trees = st.recursive(texts, lambda inner: st.dictionaries(st.sampled_from(tags), inner, max_size=4), max_leaves=8)
+
+
+@given(st.dictionaries(st.sampled_from([*NEW, *OLD, "pci"]), trees, max_size=4), st.booleans())
+def test_whatever_a_report_says_it_is_read_or_refused(changes: dict[str, Any], with_mig: bool) -> None:  # noqa: FBT001 - hypothesis gives it
+    base = parted(0, 1) if with_mig else OLD
+    try:
+        reading = read({**base, **changes}, topo=LISTED)
+    except GpuallocError:
+        return
+    assert parse(dump(reading.inventory), "snap.json") == reading.inventory  # it holds to the contract
 
 
 def test_a_report_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

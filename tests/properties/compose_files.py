@@ -85,7 +85,8 @@ class Choices:
 class _Writer:
     """Draws nodes in the order of the text, so that every alias has its anchor before it."""
 
-    def __init__(self, choices: Choices) -> None:
+    def __init__(self, choices: Choices, *, replicas: bool = False) -> None:
+        self.replicas = replicas
         self.chance, self.pick, self.some, self.shuffled = (
             choices.chance,
             choices.pick,
@@ -303,12 +304,60 @@ class _Writer:
             makers.append(
                 ("extends", lambda: Raw(target) if self.chance(2) else Map([Pair("service", Raw(target))], flow=True))
             )
+        if self.replicas:
+            makers += self.of_replicas(others, template=template)
         pairs: list[Pair] = []
         if aliases and self.chance(3):
             pairs.append(self.pair("<<", self.merge(aliases)))
         for key, make in self.shuffled(makers):
             pairs.append(self.pair(key, make()))
         return self.map(pairs, kind="service", flows=12)
+
+    def of_replicas(self, others: list[str], *, template: bool) -> list[tuple[str, Callable[[], Node]]]:
+        """Draw what matters to a service that is to have several containers, or to one that names such a service."""
+        makers: list[tuple[str, Callable[[], Node]]] = []
+        if self.chance(2):
+            makers.append(("scale", lambda: Raw(self.pick("2", "3", '"2"', "1"))))
+        if self.chance(3):
+            makers.append(("networks", self.networks))
+        if self.chance(3):
+            makers.append(("ports", self.ports))
+        if not template and self.chance(4):
+            name = self.pick(*(f"c-{number}" for number in range(40)))
+            makers.append(("container_name", lambda: Raw(self.pick(name, f'"{name}"'))))
+        if others and not template and self.chance(2):
+            makers.append(("depends_on", lambda: self.names(others)))
+        if others and not template and self.chance(4):
+            makers.append(("links", lambda: self.seq([Raw(f"{name}:x") for name in self.some(others, 1, 2)])))
+        return makers
+
+    def networks(self) -> Node:
+        names = self.some(("front", "back"), 1, 2)
+        if self.chance(2):
+            return self.seq([Raw(name) for name in names], kind="netlist")
+        values: list[Node] = [Raw(self.pick("", "null", "{}")) for _ in names]
+        if self.chance(2):
+            values[0] = self.map([self.pair("aliases", self.seq([Raw("known-as")]))], kind="net")
+        return self.map([self.pair(name, value) for name, value in zip(names, values, strict=True)], kind="nets")
+
+    def ports(self) -> Node:
+        texts = ("80", '"8000:80"', "'127.0.0.1:8001:81/udp'", "9000-9001:90-91", '"7000-7009:70"')
+        items: list[Node] = [Raw(text) for text in self.some(texts, 1, 2)]
+        if self.chance(4):
+            items.append(
+                self.map([self.pair("target", Raw("1")), self.pair("published", Raw(self.pick("1234", '"99"')))])
+            )
+        return self.seq(items, kind="ports", flows=1000)
+
+    def names(self, others: list[str]) -> Node:
+        aliases = self.anchors.of("needs")
+        if aliases and self.chance(3):
+            return Raw(f"*{self.pick(*aliases)}")
+        names = self.some(others, 1, 3)
+        if self.chance(2):
+            return self.seq([Raw(self.pick(name, f'"{name}"')) for name in names], kind="needs")
+        condition = [self.pair("condition", Raw("service_started"))]
+        return self.map([self.pair(name, self.map(condition, kind="condition")) for name in names], kind="needs")
 
     def command(self) -> Node:
         if self.chance(2):
@@ -345,9 +394,9 @@ class _Writer:
 
 
 @st.composite
-def compose_files(draw: DrawFn) -> Written:
-    """Draw a compose file."""
-    return compose_file(Choices(draw))
+def compose_files(draw: DrawFn, *, replicas: bool = False) -> Written:
+    """Draw a compose file. ``replicas``: with services of several containers, and what matters to them."""
+    return compose_file(Choices(draw), replicas=replicas)
 
 
 @st.composite
@@ -356,9 +405,9 @@ def hand_choices(draw: DrawFn) -> Choices:
     return Choices(draw)
 
 
-def compose_file(choices: Choices) -> Written:
+def compose_file(choices: Choices, *, replicas: bool = False) -> Written:
     """Write a compose file by these choices."""
-    writer = _Writer(choices)
+    writer = _Writer(choices, replicas=replicas)
     if writer.chance(12):
         return _json_file(writer)
     pairs = [writer.pair("name", Raw("demo"))] if writer.chance(3) else []

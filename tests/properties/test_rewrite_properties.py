@@ -17,12 +17,13 @@ from yaml.composer import Composer
 from gpualloc.compose.document import parse
 from gpualloc.compose.restore import restore
 from gpualloc.errors import GpuallocError
+from tests.long_runs import share
 from tests.properties.compose_files import Choices, Written, compose_files, hand_choices
 from tests.properties.hand_edits import ADDED, edit_by_hand
 from tests.properties.rewriting import OWNED, applied, policy, project_of
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-LONG = settings(max_examples=20_000, deadline=None, suppress_health_check=list(HealthCheck))
+LONG = settings(max_examples=share(20_000), deadline=None, suppress_health_check=list(HealthCheck))
 FOLDER = Path(tempfile.mkdtemp(prefix="rewrite-"))
 REFUSALS = {"request", "request-conflict", "extends", "merge", "yaml-merge", "replicas", "cannot-edit", "no-place"}
 """What a random file may be refused for; anything else would be a defect."""

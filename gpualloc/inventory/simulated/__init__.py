@@ -5,7 +5,6 @@ The link matrices of real machines, as published; UUIDs are made up. Adding one 
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,8 @@ def read(name: str) -> Inventory:
     """Read a shipped machine. Raises ``GpuallocError`` (``inventory-unknown-machine``) for a name that is none."""
     known = names()
     if name not in known:
+        import difflib  # noqa: PLC0415 - only a mistake pays for it
+
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean sim:{close[0]}?" if close else f"these come with gpualloc: {', '.join(known)}"
         raise fail("inventory-unknown-machine", f"no machine named {name!r} comes with gpualloc", hint=hint)

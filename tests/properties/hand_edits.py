@@ -65,7 +65,9 @@ def is_valid(text: str) -> bool:
 def _services(document: Document) -> list[str]:
     root = document.roots[-1]
     services = root.index["services"].value if isinstance(root, Mapping) and "services" in root.index else None
-    return [entry.key.value for entry in services.entries] if isinstance(services, Mapping) else []
+    if not isinstance(services, Mapping) or "<<" in services.index:
+        return []  # what is merged in comes back when it is deleted
+    return [entry.key.value for entry in services.entries]
 
 
 def _insert_line(text: str, document: Document, offset: int, line: str) -> str:

@@ -144,9 +144,12 @@ class _Localiser:
     def localise(self, edit: Edit) -> _StandIn | None:
         """Return the first level of the path that is not the service's own, as a splice; None where all of it is."""
         root, services = services_of(self.document, edit.service)
+        if isinstance(root, Mapping) and isinstance(root.index["services"].value, Alias):
+            hint = "write the services out under services:; nothing was written"
+            raise fail("cannot-edit", "services is an alias", self.document.at(root.index["services"].value), hint)
         entry = services.entry(edit.service)
         if entry is None:
-            return self.merged_service(root, services, edit.service)
+            return self.merged_service(services, edit.service)
         node: Node = entry.value
         if isinstance(node, Alias):
             return self.aliased_service(services, node, self.document.column(entry.key.start))
@@ -160,11 +163,8 @@ class _Localiser:
             node = child
         return self.flattened(node, edit)
 
-    def merged_service(self, root: Node, services: Mapping, service: str) -> _StandIn:
+    def merged_service(self, services: Mapping, service: str) -> _StandIn:
         """Give a service that a merge key brings into ``services`` an entry of its own."""
-        if not isinstance(root, Mapping) or isinstance(root.index["services"].value, Alias):
-            hint = "write the services out under services:; nothing was written"
-            raise fail("cannot-edit", "services is an alias", self.document.at(services), hint)
         inherited = members(services)[service]
         block = self.stand_in(inherited, self.end_of(services), service, merge=True)
         return _StandIn((), self.insert(services, service, block), Inherited(None, block.digest))

@@ -173,6 +173,8 @@ def delete_service(edited: Edited, _before: str, choices: Choices) -> None:
     entry = find_service(document, name) if name else None
     if entry is None or name is None or len(document.roots) > 1:
         return
+    if re.search(r"[|>]\d?\+", edited.text):
+        return  # the blank lines after the service would become part of a block scalar above it
     start, end = document.line_start(entry.key.start), document.next_line(entry.value.end)
     gone = edited.text[start:end]
     if "services" in gone or any(comment in gone for comment in edited.comments):

@@ -97,11 +97,8 @@ def applied(project: Project, policy: Policy, *, start: int = 0, at_most: int = 
     """Return the new text of every file of a project, by name."""
     demand = read_demand(project, policy)
     wanted = edits(demand, solution(demand, start=start, at_most=at_most), policy, INVENTORY)
+    home = {service.name: service.file.shown for service in project.services}
     return {
-        file.shown: rewrite(file, [edit for edit in wanted if edit.service in _services(project, file.shown)])
+        file.shown: rewrite(file, [edit for edit in wanted if home.get(edit.service) == file.shown])
         for file in project.files
     }
-
-
-def _services(project: Project, shown: str) -> set[str]:
-    return {service.name for service in project.services if service.file.shown == shown}

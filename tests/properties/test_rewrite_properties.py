@@ -17,6 +17,7 @@ from yaml.composer import Composer
 from gpualloc.compose.document import parse
 from gpualloc.compose.restore import restore
 from gpualloc.errors import GpuallocError
+from tests.compose_oracle import config, differences, needs_compose
 from tests.long_runs import share
 from tests.properties.compose_files import Choices, Written, compose_files, hand_choices
 from tests.properties.hand_edits import ADDED, edit_by_hand
@@ -159,6 +160,32 @@ def test_an_apply_changes_what_it_must_and_can_be_undone(written: Written, optio
 @given(compose_files(), OPTIONS)
 def test_an_apply_changes_what_it_must_and_can_be_undone_long(written: Written, options: dict[str, Any]) -> None:
     check_promises(written, options)
+
+
+def check_compose(written: Written, options: dict[str, Any]) -> None:
+    note(written.text)
+    new = rewritten(written.text, **options)
+    before, after = (config([put(text, "compose.yaml")], profiles=["*"]) for text in (written.text, new))
+    event(f"Compose loads it: {before.ok}")
+    assume(before.ok)
+    note(new)
+    assert after.ok, after.stderr
+    assert differences(before.data, after.data, owned=(*OWNED, "GPU_SHARE", "GPU_ROLE")) == []
+
+
+@needs_compose
+@settings(QUICK, max_examples=20)
+@given(compose_files(), OPTIONS)
+def test_compose_sees_nothing_else_changed(written: Written, options: dict[str, Any]) -> None:
+    check_compose(written, options)
+
+
+@pytest.mark.long
+@needs_compose
+@settings(LONG, max_examples=share(1_000))
+@given(compose_files(), OPTIONS)
+def test_compose_sees_nothing_else_changed_long(written: Written, options: dict[str, Any]) -> None:
+    check_compose(written, options)
 
 
 def check_hand_edits(written: Written, options: dict[str, Any], choices: Choices) -> None:

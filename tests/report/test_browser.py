@@ -63,6 +63,7 @@ const tip = document.getElementById("tip"), silent = [], outside = [];
 const stops = [...document.querySelectorAll("[tabindex]")];
 for (const stop of stops) {
   stop.focus();
+  window.dispatchEvent(new Event("scroll"));
   if (document.activeElement !== stop || tip.hidden || tip.textContent !== stop.getAttribute("aria-label"))
     silent.push(stop.getAttribute("aria-label"));
   const box = tip.getBoundingClientRect();
@@ -71,7 +72,7 @@ for (const stop of stops) {
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
 const closed = tip.hidden;
 stops[0].dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));
-return {stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
+return {focus: document.hasFocus(), stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
 """
 
 CONTRAST = """
@@ -172,7 +173,10 @@ def check(chromium: Browser, page: Path) -> None:
         assert measured["texts"] > 10
         assert measured["wrong"] == []
         assert measured["wide"] <= 0
-    pressed = chromium.measure(page, KEYS, 1280)
+    pressed = next(
+        (found for found in (chromium.measure(page, KEYS, 1280) for _ in range(5)) if found["focus"]), None
+    )  # now and then the window itself gets the focus too late
+    assert pressed is not None
     assert pressed["stops"] > 1
     assert (pressed["silent"], pressed["outside"], pressed["closed"], pressed["hovered"]) == ([], [], True, True)
 

@@ -89,7 +89,6 @@ const of = (element, name) => getComputedStyle(element)[name], page = of(documen
 for (const text of document.querySelectorAll("svg text")) {
   const group = text.closest("[tabindex]"), card = document.querySelector(".card");
   const behind = text.matches(".ink") ? group.querySelector("rect") : group ? card : null;
-  if (behind && of(behind, "fill").startsWith("url")) continue;
   found.push(contrast(of(text, "fill"), behind ? of(behind, "fill") : page));
 }
 for (const text of document.querySelectorAll("p, td, th, h1, h2, small")) found.push(contrast(of(text, "color"), page));
@@ -151,7 +150,10 @@ def busy(tmp_path: Path) -> Path:
     some = busy_plan()
     many = tuple(replace(placement(f"small-worker-{n}", 9), exclusive=False, memory_mib=900) for n in range(30))
     wide = plan(*some.solution.placements, *many, unplaced=some.solution.unplaced, warnings=some.solution.warnings)
-    held = {uuid(7): Held(20480, ("llm/server", "container 0123456789ab", "notebooks/jupyter-of-somebody-else"))}
+    held = {
+        uuid(12): Held(40960, left_out=True),
+        uuid(7): Held(20480, ("llm/server", "container 0123456789ab", "notebooks/jupyter-of-somebody-else")),
+    }
     path = tmp_path / "busy.html"
     path.write_text(report_html(wide, inventory(16), held, "demo"), encoding="utf-8")
     return path

@@ -160,7 +160,7 @@ def _card(canvas: _Canvas, place: Place) -> None:
     at = x + PAD
     for piece, width in zip(pieces, _widths([piece.part for piece in pieces], bar), strict=True):
         shape = _rect(at, top + HEAD, width, BAR, f"{piece.style} edge")
-        if _fits(piece.text, width - 12):
+        if piece.style != "held" and _fits(piece.text, width - 12):  # on hatching no text is legible
             shape += _text(at + 6, top + HEAD + 16, piece.text, width - 12, "ink")
         else:
             shape += _rect(x + PAD, below + 5, 10, 10, piece.style)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import is_empty
+from gpualloc.compose.data import is_empty, scalar_value
 from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
 from gpualloc.compose.localise import localise
 from gpualloc.compose.route import Edit, Inverse, item_index, own, path_text, services_of
@@ -245,7 +245,7 @@ class _Writer:
         """Give a block list of strings new items, line by line, so that comments between them stay."""
         for item, text in zip(old.items, value, strict=False):
             style = item.style if isinstance(item, Scalar) else None
-            if not (isinstance(item, Scalar) and item.value == text and not item.plain):
+            if not (isinstance(item, Scalar) and scalar_value(item) == text):
                 self.splices.append(Splice(item.start, item.end, emit.quoted(text, style or self.style.quote)))
         gone = [index >= len(value) for index in range(len(old.items))]
         if any(gone):

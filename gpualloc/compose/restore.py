@@ -10,7 +10,7 @@ from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sourc
 from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
 from gpualloc.compose.localise import AnchorIndex
 from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
-from gpualloc.compose.route import find_service, item_index, own
+from gpualloc.compose.route import find_service, item_index, own, services_of
 from gpualloc.compose.separate import move_up
 from gpualloc.compose.splice import Splice, apply_splices, comments, cut
 from gpualloc.errors import GpuallocError
@@ -268,12 +268,13 @@ def _disinherit(
         else:
             yield Splice(service.key.end, service.value.end, f": {inherited.text}")
         return
-    parent = own(service.value, path[:-1])
-    source = _merged(parent, str(path[-1])) if isinstance(parent, Mapping) else None
+    key = str(path[-1]) if path else service.key.value
+    parent = own(service.value, path[:-1]) if path else services_of(document, key)[1]
+    source = _merged(parent, key) if isinstance(parent, Mapping) else None
     if isinstance(parent, Mapping) and source is not None:
         known = _sources(document, source)
         kept = [text for text in _comments_on(document, (nodes[0], nodes[-1])) if text not in known]
-        gone = [entry.key.value == path[-1] for entry in parent.entries]
+        gone = [entry.key.value == key for entry in parent.entries]
         yield from cut(document, parent, gone, [kept if lost else [] for lost in gone])
 
 

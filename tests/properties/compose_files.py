@@ -370,15 +370,23 @@ class _Writer:
             ("x-deploy", self.deploy),
             ("x-common", lambda: self.service([], template=True)),
             ("x-entry", self.entry),
+            ("x-services", self.shared_services),
             ("x-logging", lambda: self.map([self.pair("driver", Raw("json-file"))])),
         ]
         chosen = self.some(makers, 0, 3)
         return [self.pair(key, make()) for key, make in chosen]
 
+    def shared_services(self) -> Node:
+        pair = self.pair("shared", self.service([], template=True))
+        return self.map([pair], kind="services", flows=12)
+
     def services(self) -> tuple[Map, list[str]]:
         names = self.some(SERVICES, 1, 3)
         done: list[str] = []
         pairs: list[Pair] = []
+        merges = self.anchors.of("services")
+        if merges and self.chance(2):
+            pairs.append(self.pair("<<", self.merge(merges)))
         for name in names:
             pairs.append(self.pair(name, self.service(done)))
             done.append(name)

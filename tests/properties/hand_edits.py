@@ -65,7 +65,9 @@ def is_valid(text: str) -> bool:
 def _services(document: Document) -> list[str]:
     root = document.roots[-1]
     services = root.index["services"].value if isinstance(root, Mapping) and "services" in root.index else None
-    return [entry.key.value for entry in services.entries] if isinstance(services, Mapping) else []
+    if not isinstance(services, Mapping) or "<<" in services.index:
+        return []  # what is merged in comes back when it is deleted
+    return [entry.key.value for entry in services.entries]
 
 
 def _insert_line(text: str, document: Document, offset: int, line: str) -> str:
@@ -187,6 +189,8 @@ def add_section(edited: Edited, _before: str, choices: Choices) -> None:
     root = document.roots[-1]
     if not isinstance(root, Mapping) or root.flow or "x-more" in root.index or document.end < len(edited.text):
         return
+    if edited.text[-1:] == " ":
+        return  # a line of blanks that ends the file would become part of a block scalar above it
     newline = document.newline
     ended = edited.text.endswith("\n")
     edited.text += ("" if ended else newline) + "x-more: {a: 1}" + choices.pick(newline, "")

@@ -26,6 +26,7 @@ format: $(VENV)/.dev
 
 test: lint
 	$(BIN)/pytest -n 2 -q -m 'not long'
+	@echo "Left out, and run by .ci/run: what is marked long (a real Docker Engine, Airflow with TensorFlow, a wheel, long searches)."
 
 # The pages about commands, documents and codes from the code, then the site, in build/site.
 docs: $(VENV)/.dev

@@ -267,7 +267,12 @@ def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, lis
     for edit in changes:
         own[holders[edit.service]].append(edit)
     return [
-        Target(file.shown, file.source.path, file.source, rewrite(file, own[file], divisions.get(file, ())))
+        Target(
+            file.shown,
+            file.source.path,
+            file.source,
+            rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left),
+        )
         for file in project.files
     ]
 

@@ -78,11 +78,12 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a project asks for. ``notes`` tell of pins that are left as they are."""
+    """What a project asks for. ``notes`` tell of pins that are left as they are, in the services ``left`` alone."""
 
     roles: tuple[Role, ...]
     observers: tuple[Observer, ...]
     notes: tuple[Diagnostic, ...]
+    left: frozenset[str] = frozenset()
 
 
 def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] | None = None) -> Demand:
@@ -95,7 +96,10 @@ def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] |
     observers: list[Observer] = []
     notes: list[Diagnostic] = []
     problems: list[Diagnostic] = []
+    left: set[str] = set()
     for subject in _subjects(project, scale or {}):
+        if _left_alone(subject.service, subject.name, policy) is not None:
+            left |= {one.name for one in subject.copies.values()} or {subject.service.name}
         try:
             found = _read(subject, policy, notes)
         except GpuallocError as error:
@@ -108,7 +112,7 @@ def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] |
     if problems:
         raise GpuallocError(*problems)
     _check_scale(scale or {}, roles)
-    return Demand(tuple(roles), tuple(observers), tuple(notes))
+    return Demand(tuple(roles), tuple(observers), tuple(notes), frozenset(left))
 
 
 def _check_scale(scale: MappingType[str, int], roles: list[Role]) -> None:

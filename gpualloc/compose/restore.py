@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 _ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
 
 
-def restore(document: Document) -> tuple[Document, Record]:
+def restore(document: Document, keep: frozenset[str] = frozenset()) -> tuple[Document, Record]:
     """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
+
+    What was written into the services that ``keep`` names stays.
 
     Edits that people made elsewhere stay, and so do their comments on lines that go. Raises GpuallocError (``record``)
     for a record that cannot be read, or no longer fits the file.
@@ -36,8 +38,9 @@ def restore(document: Document) -> tuple[Document, Record]:
         return document, Record()
     _, entry = found
     record = read(document, entry)
+    undone = {name: inverse for name, inverse in record.services.items() if name not in keep}
     try:
-        return _restored(document, record), record
+        return _restored(document, replace(record, services=undone)), record
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error

@@ -19,26 +19,34 @@ if TYPE_CHECKING:
     from gpualloc.compose.route import Edit
 
 
-def rewrite(file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division] = ()) -> str:
+def rewrite(
+    file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division] = (), keep: frozenset[str] = frozenset()
+) -> str:
     """Return a file's text with roles divided and these edits made to it as it was before gpualloc.
+
+    ``keep`` names services that are left alone: what was written into them before stays, and stays recorded.
 
     Raises GpuallocError: ``shared-node``, ``cannot-edit``, ``replicas-split``; ``cannot-undo`` where the result could
     not be turned back into the same text, which would be a defect of gpualloc.
     """
-    if not edits and not divisions and not file.record.roles:
+    kept = {name: inverse for name, inverse in file.record.services.items() if name in keep}
+    if not edits and not divisions and not file.record.roles and not kept:
         return file.document.text
-    sealed, chomp = seal(file.document)
+    sealed, chomp = seal(restore(file.current, frozenset(kept))[0] if kept else file.document)
     split, roles = divide(sealed, file.record, divisions)
     if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
         chomp = file.record.chomp
     document, inverses = patch(split, edits)
+    inverses |= kept
     for name in workers_of(split, file.record, divisions):
         inverses.setdefault(name, Inverse())
     document = append(document, inverses, chomp, roles)
+    exact = restore(document, frozenset(kept))[0].text == unseal(split, chomp).text
     restored, record = restore(document)
-    exact = restored.text == unseal(split, chomp).text
     if exact and (divisions or record.roles != file.record.roles):
         exact = unsplit(restored, record).text == file.original().text
+    elif kept:
+        exact = exact and restored.text == file.document.text
     if not exact:
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"

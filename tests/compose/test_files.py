@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -243,14 +244,15 @@ check_read_only(Path(sys.argv[1]), sys.argv[2])
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the test beside this one runs without another user")
 @pytest.mark.parametrize("read_only", ["file", "folder"])
-def test_a_read_only_target_is_left_by_a_user(tmp_path: Path, read_only: str) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    folder = tmp_path / "project"
-    folder.mkdir()
-    os.chown(folder, 65534, 65534)
-    arguments = [sys.executable, "-c", AS_USER, str(folder), read_only]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False)
+def test_a_read_only_target_is_left_by_a_user(read_only: str) -> None:
+    # pytest's own folders are closed to other users
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "project"
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+        arguments = [sys.executable, "-c", AS_USER, str(folder), read_only]
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
 
 

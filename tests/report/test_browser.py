@@ -63,6 +63,7 @@ const tip = document.getElementById("tip"), silent = [], outside = [];
 const stops = [...document.querySelectorAll("[tabindex]")];
 for (const stop of stops) {
   stop.focus();
+  window.dispatchEvent(new Event("scroll"));
   if (document.activeElement !== stop || tip.hidden || tip.textContent !== stop.getAttribute("aria-label"))
     silent.push(stop.getAttribute("aria-label"));
   const box = tip.getBoundingClientRect();
@@ -71,7 +72,7 @@ for (const stop of stops) {
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
 const closed = tip.hidden;
 stops[0].dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));
-return {stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
+return {focus: document.hasFocus(), stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
 """
 
 CONTRAST = """
@@ -88,7 +89,6 @@ const of = (element, name) => getComputedStyle(element)[name], page = of(documen
 for (const text of document.querySelectorAll("svg text")) {
   const group = text.closest("[tabindex]"), card = document.querySelector(".card");
   const behind = text.matches(".ink") ? group.querySelector("rect") : group ? card : null;
-  if (behind && of(behind, "fill").startsWith("url")) continue;
   found.push(contrast(of(text, "fill"), behind ? of(behind, "fill") : page));
 }
 for (const text of document.querySelectorAll("p, td, th, h1, h2, small")) found.push(contrast(of(text, "color"), page));
@@ -150,7 +150,10 @@ def busy(tmp_path: Path) -> Path:
     some = busy_plan()
     many = tuple(replace(placement(f"small-worker-{n}", 9), exclusive=False, memory_mib=900) for n in range(30))
     wide = plan(*some.solution.placements, *many, unplaced=some.solution.unplaced, warnings=some.solution.warnings)
-    held = {uuid(7): Held(20480, ("llm/server", "container 0123456789ab", "notebooks/jupyter-of-somebody-else"))}
+    held = {
+        uuid(12): Held(40960, left_out=True),
+        uuid(7): Held(20480, ("llm/server", "container 0123456789ab", "notebooks/jupyter-of-somebody-else")),
+    }
     path = tmp_path / "busy.html"
     path.write_text(report_html(wide, inventory(16), held, "demo"), encoding="utf-8")
     return path
@@ -172,7 +175,10 @@ def check(chromium: Browser, page: Path) -> None:
         assert measured["texts"] > 10
         assert measured["wrong"] == []
         assert measured["wide"] <= 0
-    pressed = chromium.measure(page, KEYS, 1280)
+    pressed = next(
+        (found for found in (chromium.measure(page, KEYS, 1280) for _ in range(5)) if found["focus"]), None
+    )  # now and then the window itself gets the focus too late
+    assert pressed is not None
     assert pressed["stops"] > 1
     assert (pressed["silent"], pressed["outside"], pressed["closed"], pressed["hovered"]) == ([], [], True, True)
 

@@ -114,9 +114,21 @@ def test_what_does_not_fit_and_warnings_are_told() -> None:
 
 
 def test_links_are_arcs_and_words() -> None:
-    text = report_html(plan(placement("w", 0)), inventory(4), {}, "demo")
-    assert text.count('class="link nv') == 6
-    assert "NV12 to GPU 1-3" in text
+    text = report_html(plan(placement("w", 0)), inventory(3), {}, "demo")
+    assert text.count('class="link nv') == 3
+    assert "Solid arcs are NVLink" in text
+    assert "NV12 to GPU 1, 2" in text
+
+
+def test_gpus_that_are_all_joined_alike_have_one_rail() -> None:
+    text = report_html(plan(placement("w", 0)), inventory(8), {}, "demo")
+    assert text.count('class="link nv rail"') == 1
+    assert "arcs" not in text
+    host = machine(8)
+    less = replace(host, links=(replace(host.links[0], nvlink=4), *host.links[1:]))
+    text = report_html(plan(placement("w", 0)), Inventory("sim", (less,)), {}, "demo")
+    assert "rail" not in text.partition("<main>")[2]
+    assert text.count('class="link nv') == 28
 
 
 def test_every_part_that_can_be_focused_has_a_name() -> None:

@@ -7,10 +7,11 @@ what does not fit its place is put on a line of its own, and cut there, whole in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gpualloc.render.layout import printable, width_of
+from gpualloc.render.places import islands
 from gpualloc.render.report.markup import escaped
 from gpualloc.render.table import MARKS
 from gpualloc.render.words import counted, instance_label, memory, ranges, short_name, short_uuid
@@ -159,7 +160,7 @@ def _card(canvas: _Canvas, place: Place) -> None:
     at = x + PAD
     for piece, width in zip(pieces, _widths([piece.part for piece in pieces], bar), strict=True):
         shape = _rect(at, top + HEAD, width, BAR, f"{piece.style} edge")
-        if _fits(piece.text, width - 12):
+        if piece.style != "held" and _fits(piece.text, width - 12):  # on hatching no text is legible
             shape += _text(at + 6, top + HEAD + 16, piece.text, width - 12, "ink")
         else:
             shape += _rect(x + PAD, below + 5, 10, 10, piece.style)
@@ -181,7 +182,7 @@ def _card(canvas: _Canvas, place: Place) -> None:
         + _rect(x + PAD, top + HEAD, bar, BAR, "bar")
     )
     canvas.shapes += [_told(_facts(canvas.host.host, place), head), *shapes]
-    canvas.anchors.setdefault(place.gpu.uuid, []).append((top + bottom) / 2)
+    canvas.anchors.setdefault(place.gpu.uuid, []).append(top + HEAD + BAR / 2)
     canvas.y = bottom + GAP
 
 
@@ -267,6 +268,10 @@ NEAR = ("PIX", "PXB", "PHB", "NODE")
 """The PCIe paths that are drawn where there is no NVLink: all but those from one NUMA node to another."""
 
 
+RAIL = 4
+"""So many GPUs that are all joined alike have one rail instead of arcs."""
+
+
 def _link_facts(host: Host, gpu: Gpu) -> list[str]:
     """Return a GPU's links as ``nvidia-smi topo -m`` names them, those of one kind together."""
     index = {other.uuid: other.index for other in host.gpus}
@@ -281,27 +286,54 @@ def _link_facts(host: Host, gpu: Gpu) -> list[str]:
 
 
 def link_words(host: Host) -> str:
-    """Return what the arcs of a host's drawing mean; empty where there are none."""
+    """Return what the lines beside a host's drawing mean; empty where there are none."""
+    rails = _switched(host)
     words = []
-    if any(link.nvlink for link in host.links):
+    if rails:
+        words.append("A bar at the side joins GPUs of which NVLink joins every pair alike.")
+    if any(link.nvlink and not _within(link, rails) for link in host.links):
         words.append("Solid arcs are NVLink, the more links the wider.")
     if any(not link.nvlink and link.pcie in NEAR for link in host.links):
         words.append("Dashed arcs are PCIe within a NUMA node.")
     return " ".join(words)
 
 
+def _switched(host: Host) -> list[frozenset[str]]:
+    """Return the islands, of ``RAIL`` GPUs or more, in which every pair has equally many NVLinks, as by an NVSwitch."""
+    counts = {frozenset((link.a, link.b)): link.nvlink for link in host.links if link.nvlink}
+
+    def alike(island: Sequence[Gpu]) -> bool:
+        return len({counts.get(frozenset((a.uuid, b.uuid))) for a, b in combinations(island, 2)}) == 1
+
+    return [frozenset(gpu.uuid for gpu in island) for island in islands(host) if len(island) >= RAIL and alike(island)]
+
+
+def _within(link: Link, rails: Sequence[frozenset[str]]) -> bool:
+    return bool(link.nvlink) and any({link.a, link.b} <= rail for rail in rails)
+
+
 def _links(canvas: _Canvas, edge: float) -> Iterator[str]:
-    """Yield an arc for each pair that NVLink joins, or that is near by PCIe. What they say, the cards say in words."""
+    """Yield what joins GPUs: a rail for those that are all joined alike, else an arc for each pair.
+
+    Pairs that only a path between NUMA nodes joins have none. What the lines say, the cards say in words.
+    """
     where = {uuid: sum(ys) / len(ys) for uuid, ys in canvas.anchors.items()}
-    most = max((link.nvlink or 0 for link in canvas.host.host.links), default=0)
-    for link in canvas.host.host.links:
+    host, start = canvas.host.host, canvas.left + CARD
+    most = max((link.nvlink or 0 for link in host.links), default=0)
+    rails = _switched(host)
+    for number, rail in enumerate(rails):
+        ys = sorted(where[uuid] for uuid in rail)
+        x = edge + 20 + 14 * (number % 5)
+        stubs = "".join(f"M{start:g} {y:.1f}H{x:g}" for y in ys)
+        yield f'<path class="link nv w3" aria-hidden="true" d="{stubs}"/>'
+        yield f'<path class="link nv rail" aria-hidden="true" d="M{x:g} {ys[0]:.1f}V{ys[-1]:.1f}"/>'
+    for link in host.links:
         style = _link_style(link, most)
-        if style is None or link.a not in where or link.b not in where:
+        if style is None or _within(link, rails) or link.a not in where or link.b not in where:
             continue
         first, last = sorted((where[link.a], where[link.b]))
         # the control points of a cubic curve: it goes out to three quarters of their distance
         out = edge + (24 + (REACH - 32) * (last - first) / max(canvas.y, 1)) / 0.75
-        start = canvas.left + CARD
         yield (
             f'<path class="link {style}" aria-hidden="true" '
             f'd="M{start:g} {first:.1f}C{out:.1f} {first:.1f} {out:.1f} {last:.1f} {start:g} {last:.1f}"/>'

@@ -49,6 +49,7 @@ svg text.ink { fill: var(--ink); }
 .link { fill: none; stroke: var(--pcie); stroke-width: 1; opacity: .75; }
 .link.pcie { stroke-dasharray: 3 3; }
 .link.nv { stroke: var(--nvlink); }
+.link.rail { stroke-width: 6; stroke-linecap: round; opacity: 1; }
 .link.w2 { stroke-width: 1.6; } .link.w3 { stroke-width: 2.2; }
 [tabindex] { cursor: help; outline: none; }
 [tabindex]:focus-visible .edge, [tabindex]:hover .edge { stroke: var(--focus); stroke-width: 2.5; }
@@ -106,5 +107,6 @@ document.addEventListener("mouseover", (event) => {
   if (of) show(of); else if (shown && shown !== document.activeElement) hide();
 });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
-window.addEventListener("scroll", hide, {passive: true});
+// a part that gets the focus may be scrolled into view after that
+window.addEventListener("scroll", () => { if (shown) show(shown); }, {passive: true});
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
 from gpualloc.compose.data import is_empty, scalar_value
-from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
+from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
 from gpualloc.compose.localise import localise
 from gpualloc.compose.route import Edit, Inverse, item_index, own, path_text, services_of
 from gpualloc.compose.separate import move_down, outermost, shared
@@ -177,7 +177,7 @@ class _Writer:
     def fill_empty(self, entry: Entry, fill: _Fill) -> None:
         """Put keys where an entry has an empty value."""
         value = entry.value
-        tag = f" {_OVERRIDE}" if not isinstance(value, Alias) and value.tag in {_OVERRIDE, "!reset"} else ""
+        tag = f" {_OVERRIDE}" if resolve(value).tag in {_OVERRIDE, "!reset"} else ""
         start = value.start
         while start > entry.key.end and self.document.text[start - 1] == " ":
             start -= 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpualloc.compose.route import Inherited, Inverse, Path
 
 
+_ALIASES = re.compile(r"(?:[:,\[{-]\s+|[\[{])\*([\w-]+)")
 _ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
 
 
@@ -115,13 +116,22 @@ def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Spli
     removed = {path for path, text in inverse.original.items() if text is None}
     for path, text in inverse.original.items():
         span = _span(service, path) if text is not None else None
-        if span is not None and text is not None:
+        if span is not None and text is not None and _has_anchors(document, text, span[0].start):
             yield from _put_back(document, span, text)
     pruner = _Pruner(document, service, removed, inverse.filled)
     splices: list[Splice] = []
     # A service of nothing but our own keys stays as it is: it is left for its owner to remove.
     if removed and not pruner.prune(service.value, (), splices):
         yield from splices
+
+
+def _has_anchors(document: Document, text: str, offset: int) -> bool:
+    """Return whether the aliases in recorded text still have their anchors; what has none stays as it is."""
+    names = _ALIASES.findall(text)
+    if not names:
+        return True
+    anchors = AnchorIndex.of(document)
+    return all(anchors.find(name, offset) is not None for name in names)
 
 
 def _put_back(document: Document, nodes: tuple[Node, ...], text: str, known: str = "") -> Iterator[Splice]:

@@ -203,13 +203,12 @@ def check_hand_edits(written: Written, options: dict[str, Any], choices: Choices
             # At the end of a line; in the record it may stand within quotes, and a copied block has it again.
             found = len(re.findall(rf"{re.escape(comment)}\r?$", result, re.MULTILINE))
             assert found == 1 or (found and result is again)
-        services: dict[str, Any] = {}
-        for root in meaning(result):
-            services |= root["services"]
+        services = [(name, service) for root in meaning(result) for name, service in root["services"].items()]
+        names = {name for name, _ in services}
         for name in edited.variables:
-            assert services[name]["environment"].get(ADDED) == "1"
-        assert set(edited.added) <= services.keys()
-        assert not set(edited.deleted) & services.keys() - set(edited.added)
+            assert any(service["environment"].get(ADDED) == "1" for other, service in services if other == name)
+        assert set(edited.added) <= names
+        assert not set(edited.deleted) & names - set(edited.added)
         if "x-more" in edited.text:
             assert meaning(result)[-1]["x-more"] == {"a": "1"}
     # Whatever was not touched by hand is as it was.

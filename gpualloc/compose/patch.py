@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import is_empty, scalar_value
+from gpualloc.compose.data import Tagged, is_empty, members, scalar_value
 from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
 from gpualloc.compose.localise import localise
 from gpualloc.compose.route import Edit, Inverse, item_index, own, path_text, services_of
@@ -122,8 +122,16 @@ class _Writer:
         inverse.remember(edit.path, None)
         tree = self.fills.setdefault(id(node), _Fill(node, entry, in_flow)).tree
         for step in edit.path[depth:-1]:
-            tree = tree.setdefault(str(step), {})
+            inner = tree.setdefault(str(step), self.fresh(node, str(step)))
+            tree = inner.value if isinstance(inner, Tagged) else inner
+            node = _NOTHING
         tree[str(edit.path[-1])] = edit.value
+
+    def fresh(self, node: Node, step: str) -> Any:
+        """Return the mapping for a new key: under ``!override`` where an empty value that is merged in has that."""
+        merged = members(node).get(step) if isinstance(node, Mapping) else None
+        tag = resolve(merged).tag if merged is not None else None
+        return Tagged(_OVERRIDE, {}) if tag in {_OVERRIDE, "!reset"} else {}
 
     def write_last(self, edit: Edit, node: Node, inverse: Inverse) -> None:
         """Write the last step of a path into the collection that holds it."""
@@ -273,6 +281,7 @@ class _Writer:
 
 
 _OVERRIDE = "!override"
+_NOTHING = Scalar(0, 0, "", None)
 
 
 def _is_flat(value: Any) -> bool:

@@ -295,7 +295,7 @@ def _sources(document: Document, node: Node) -> str:
     while waiting:
         current = resolve(waiting.pop())
         if id(current) not in seen:
-            seen[id(current)] = document.source(current)
+            seen[id(current)] = document.text[current.start : document.line_end(current.end)]
             waiting += (inner for inner in walk(current) if isinstance(inner, Alias))
     return "\n".join(seen.values())
 

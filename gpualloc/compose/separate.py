@@ -208,7 +208,7 @@ def _content_start(document: Document, node: Mapping) -> int:
 
 
 def _flow(entry: Entry, node: Mapping, content: int, document: Document) -> Iterator[Splice]:
-    anchor = f"&{node.anchor} " if node.anchor else ""
+    anchor = _properties(node)
     head = _without_anchor(document.text[entry.key.end : content - 1], node.anchor)
     yield Splice(entry.key.end, content, f"{head}{{<<: {anchor}{{")
     yield Splice(node.end, node.end, "}", 2)
@@ -220,12 +220,18 @@ def _block(entry: Entry, node: Mapping, content: int, document: Document) -> Ite
     column = outer + 1
     indent = document.column(content)
     head = _without_anchor(document.text[entry.key.end : line], node.anchor)
-    anchor = f" &{node.anchor}" if node.anchor else ""
+    anchor = f" {_properties(node)}".rstrip(" ")
     shift = max(column + 1 - indent, 0)
     text = f"{head}{' ' * column}<<:{anchor}{document.newline}{' ' * (indent + shift)}"
     yield Splice(entry.key.end, content, text)
     if shift:
         yield Splice(content, node.end, reindent(document.text[content : node.end], shift))
+
+
+def _properties(node: Mapping) -> str:
+    """Return the anchor that goes with a mapping, and its tag, which those who use the anchor see too."""
+    tag = f"{node.tag} " if node.tag in {"!override", "!reset"} else ""
+    return f"&{node.anchor} {tag}" if node.anchor else ""
 
 
 def _without_anchor(head: str, anchor: str | None) -> str:

@@ -55,6 +55,9 @@ def original(text: str) -> str:
     return restore(parse(text, "compose.yaml"))[0].text
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(Composer, yaml.CSafeLoader):
     """Reads scalars as text, and Compose's own tags as what they stand on: a second opinion on what a file says."""
 
@@ -69,14 +72,15 @@ class _Loader(Composer, yaml.CSafeLoader):
         return super().compose_node(parent, index)
 
     def flatten_mapping(self, node: Any) -> None:
-        """Let the first of several merged mappings win, as go-yaml does; PyYAML lets the last."""
-        node.value = [
-            (key, yaml.SequenceNode(value.tag, value.value[::-1]))
-            if key.tag == "tag:yaml.org,2002:merge" and isinstance(value, yaml.SequenceNode)
-            else (key, value)
-            for key, value in node.value
-        ]
-        super().flatten_mapping(node)
+        """Apply merge keys as go-yaml does: a mapping's own keys win, then the first of those merged."""
+        pairs = {key.value: (key, value) for key, value in node.value if key.tag != _MERGE}
+        for key, value in node.value:
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in sources if key.tag == _MERGE else ():
+                self.flatten_mapping(source)
+                for inner, held in source.value:
+                    pairs.setdefault(inner.value, (inner, held))
+        node.value = list(pairs.values())
 
 
 def _tagged(loader: Any, _suffix: str, node: yaml.Node) -> Any:

@@ -52,7 +52,7 @@ def _parts(host: Host, screen: Screen) -> Iterator[list[Block]]:
     facts += ["WSL2"] if host.platform == "wsl2" else []
     if len({gpu.name for gpu in host.gpus}) > 1:  # the map has the profiles of these
         facts += [f"MIG on GPU {gpu.index} ({short_name(gpu.name)})" for gpu in host.gpus if gpu.mig is not None]
-    about = [host_title(places), Line(cell(", ".join(facts)))]
+    about: list[Block] = [host_title(places), Line(cell(", ".join(facts)))]
     if not host.gpus:
         yield about
         return

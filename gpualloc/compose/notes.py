@@ -47,7 +47,7 @@ def notes_on(left: Sequence[Left], *, asked: bool) -> tuple[Diagnostic, ...]:
 def _kept(why: str, group: Sequence[Left]) -> Diagnostic:
     names = _named(group)
     keeps, reason = ("keeps its", why) if len(group) == 1 else ("keep their", _SEVERAL.get(why, why))
-    hint = _profiles(group) if why == INACTIVE else None
+    hint = _profiles(group) if why == INACTIVE else "nothing to do, if that is meant; else drop what says so"
     return Diagnostic("left-alone", f"{names} {keeps} pins: {reason}", group[0].service.place(), hint, "note")
 
 

@@ -328,7 +328,7 @@ def plan(
 
     `gpualloc policy list` names ways to choose: --policy dev lets workers share, --policy prod levels the load.
     """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
-    from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import evicted, explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
     options = _options(params)
@@ -341,7 +341,8 @@ def plan(
 
         workspace = planned.workspace
         held = held_by_others(workspace, options)
-        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, workspace.project.name))
+        name, gone = workspace.project.name, evicted(planned)
+        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, name, gone))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:

@@ -20,7 +20,7 @@ Terms = dict[int, float]
 
 INFINITY = math.inf
 _TOLERANCE = 1e-9
-_SMALL_COLUMNS = 1500
+_SMALL_COLUMNS = 10_000
 """Up to this many columns HiGHS's presolve costs more than it saves: two to three times the whole solve, measured."""
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpualloc.solve.highs import Answer, Limits, Terms
-    from gpualloc.solve.problem import Assignment, Problem
+    from gpualloc.solve.problem import Assignment, Kind, Problem
     from gpualloc.solve.tiers import Amount, Score, TierRule
 
 SQUARES = 1e4
@@ -65,6 +65,7 @@ class Driver:
         self.best = start
         self.score = score_of(problem, start)
         self.rules = rules_of(problem)
+        self.names = [rule.name for rule in self.rules]
         self.proofs: list[Proof] = []
         self.certain = True
         self.curves: list[tuple[int, Terms, float, float]] = []
@@ -122,11 +123,13 @@ class Driver:
                 bound = math.ceil(answer.bound - 1e-6) * scale
         elif not terms:
             bound = value()
+        met = bound is not None and bound >= value()
         if terms:
-            self.program.row(scaled, upper=value() / scale + 0.01)
+            # a proven value is held from both sides: no plan that counts is below it, and the later bounds gain
+            self.program.row(scaled, value() / scale - 0.01 if met else -math.inf, value() / scale + 0.01)
         if bound is None:
             return None, False
-        return min(bound, value()), bound >= value()
+        return min(bound, value()), met
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -238,23 +241,48 @@ class Driver:
         most = sum(comb(kind.most, 2) * self.formulation.supply[kind.number] for kind in problem.kinds) * best
         return self.whole(terms, lambda: self.value(number), -most)
 
-    def device_size(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+    def device_size(self, position: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Give the largest devices to workers that name no memory."""
+        unnamed = [kind for kind in self.problem.kinds if not kind.names_memory]
+        # where it is settled how many devices they have, only what is above the smallest counts
+        number = self._devices_of(unnamed)
+        sizes = {block.group.devices[0]: self.problem.size[block.group.devices[0]] for block in self.formulation.blocks}
+        least = 0 if number is None else min(sizes.values(), default=0)
         terms: Terms = {}
-        for kind in self.problem.kinds:
-            if kind.names_memory:
-                continue
+        for kind in unnamed:
             for block in self.formulation.blocks:
-                size = self.problem.size[block.group.devices[0]]
-                add(terms, block.parts.get(kind.number, {}), -float(size))
-        return self.whole(terms, lambda: self.value(number))
+                add(terms, block.parts.get(kind.number, {}), float(least - sizes[block.group.devices[0]]))
+        constant = least * (number or 0)
+        bound, met = self.whole(_nonzero(terms), lambda: self.value(position) + constant)
+        return (None if bound is None else bound - constant), met
+
+    def _devices_of(self, kinds: list[Kind]) -> int | None:
+        """Return how many devices workers of some kinds have together in every plan that counts, None if unknown."""
+        if not self.certain or None in self.best:
+            return None
+        numbers = {kind.number for kind in kinds}
+        return (
+            sum(
+                len(devices or ())
+                for job, devices in zip(self.problem.jobs, self.best, strict=True)
+                if job.kind in numbers
+            )
+            if not any(kind.elastic for kind in kinds)
+            else None
+        )
 
     def used_memory_total(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Use the smallest devices."""
+        size = self.problem.size
+        # the number of devices is settled where all the tiers before are: only what is above the smallest counts
+        sizes = [size[block.group.devices[0]] for block in self.formulation.blocks]
+        used = self.value(self.names.index("devices_used"))
+        least = min(sizes, default=0) if self.certain else 0
         terms: Terms = {}
         for block in self.formulation.blocks:
-            add(terms, block.used, float(self.problem.size[block.group.devices[0]]))
-        return self.whole(terms, lambda: self.value(number))
+            add(terms, block.used, float(size[block.group.devices[0]] - least))
+        bound, met = self.whole(_nonzero(terms), lambda: self.value(number) - least * used)
+        return (None if bound is None else bound + least * used), met
 
     def free_link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Leave the best-linked devices free."""
@@ -337,6 +365,10 @@ class Driver:
             add(row, load, -2.0 * at)
             self.program.row(row, lower=2.0 * at * constant - at * at)
         return new
+
+
+def _nonzero(terms: Terms) -> Terms:
+    return {column: part for column, part in terms.items() if part}
 
 
 _STEPS: dict[str, Callable[[Driver, int, TierRule], Bound]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ Terms = dict[int, float]
 
 INFINITY = math.inf
 _TOLERANCE = 1e-9
+_WHOLE = 1e-6
+"""How far from a whole number a value may be to count as one."""
+
 _SMALL_COLUMNS = 10_000
 """Up to this many columns HiGHS's presolve costs more than it saves: two to three times the whole solve, measured."""
 
@@ -39,12 +42,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The best point found (None: none), and a bound that no point beats; ``infeasible`` where there is none at all."""
+    """The best point found (None: none), and a bound that no point beats.
+
+    ``infeasible`` where there is none at all; not ``whole`` where the point has fractions.
+    """
 
     values: list[float] | None
     objective: float
     bound: float
     infeasible: bool
+    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -84,11 +91,24 @@ class Program:
             self._engine.changeRowBounds(row, lower, upper)
 
     def minimize(self, objective: Mapping[int, float], limits: Limits) -> Answer:
-        """Solve.
+        """Solve in whole numbers.
 
         A known point is not handed over as a start: HiGHS 1.16 with presolve then reports an objective and a bound that
         are not those of the solution it returns (seen: 3 for a solution that costs 4).
         """
+        return self._run(objective, limits, relaxed=False)
+
+    def relax(self, objective: Mapping[int, float], limits: Limits) -> Answer:
+        """Solve without whole numbers; the answer tells whether the point found is whole all the same."""
+        answer = self._run(objective, limits, relaxed=True)
+        if answer.values is None:
+            return answer
+        broken = any(
+            whole and abs(value - round(value)) > _WHOLE for whole, value in zip(self.whole, answer.values, strict=True)
+        )
+        return replace(answer, whole=False) if broken else answer
+
+    def _run(self, objective: Mapping[int, float], limits: Limits, *, relaxed: bool) -> Answer:
         import highspy  # noqa: PLC0415 - a heavy import, made where it is used
         import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
 
@@ -102,6 +122,7 @@ class Program:
         for column, value in objective.items():
             costs[column] = value
         engine.changeColsCost(count, np.arange(count, dtype=np.int32), costs)
+        engine.setOptionValue("solve_relaxation", relaxed)
         engine.setOptionValue("mip_max_nodes", limits.nodes)
         engine.setOptionValue("time_limit", engine.getRunTime() + seconds if seconds < INFINITY else INFINITY)
         engine.clearSolver()  # nor is what the last run left behind a start
@@ -113,8 +134,11 @@ class Program:
             limits.cut_off = True
         info = engine.getInfo()
         found = math.isfinite(info.objective_function_value) and info.primal_solution_status == 2
+        if relaxed and status != highspy.HighsModelStatus.kOptimal:
+            return Answer(None, INFINITY, -INFINITY, infeasible=False)
         values = list(engine.getSolution().col_value) if found else None
-        bound = info.mip_dual_bound if any(self.whole) else info.objective_function_value
+        whole = any(self.whole) and not relaxed
+        bound = info.mip_dual_bound if whole else info.objective_function_value
         return Answer(values, info.objective_function_value if found else INFINITY, bound, infeasible=False)
 
     def _ready(self) -> Any:

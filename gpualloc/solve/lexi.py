@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gpualloc.policy.scoring import PEAK_STEPS
 from gpualloc.solve.expand import expand
+from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.formulation import Formulation, add
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
@@ -89,9 +90,9 @@ class Driver:
         return values
 
     def look(self, answer: Answer) -> list[float] | None:
-        """Take an answer's assignment if it is better; return its values."""
-        if answer.values is None:
-            return None
+        """Take an answer's assignment, if it is one and better; return its values."""
+        if answer.values is None or not answer.whole:
+            return answer.values
         found = expand(self.formulation, answer.values)
         score = score_of(self.problem, found)
         if score < self.score and not faults(self.problem, found):
@@ -118,9 +119,15 @@ class Driver:
         scaled = {column: part / scale for column, part in terms.items()}
         bound = least
         if terms and (least is None or value() > least):
-            answer = self.minimize(scaled)
-            if math.isfinite(answer.bound):
-                bound = math.ceil(answer.bound - 1e-6) * scale
+            # the relaxation often says it all, at a small part of the cost
+            for step in (self.program.relax, self.program.minimize):
+                answer = step(scaled, self.limits)
+                self.look(answer)
+                if math.isfinite(answer.bound):
+                    found = math.ceil(answer.bound - 1e-6) * scale
+                    bound = found if bound is None else max(bound, found)
+                if bound is not None and value() <= bound:
+                    break
         elif not terms:
             bound = value()
         met = bound is not None and bound >= value()
@@ -168,7 +175,10 @@ class Driver:
 
     def moves(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - one signature for every tier
         """Move the fewest workers."""
-        return self.whole(self.formulation.moves, lambda: self.value(number), 0)
+        least = 0
+        if self.problem.stability == "keep" and None not in self.best:
+            least = forced_moves(self.problem)
+        return self.whole(self.formulation.moves, lambda: self.value(number), least)
 
     def granted(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Grant the most devices to elastic workers."""
@@ -209,7 +219,8 @@ class Driver:
         for block in self.formulation.blocks:
             add(everybody, block.load)
         # the mean load bounds the peak, and so does the largest share that has to go somewhere
-        answer = self.minimize(everybody)
+        answer = self.program.relax(everybody, self.limits)
+        self.look(answer)
         size = sum(len(block.group.devices) for block in self.formulation.blocks)
         constant = sum(block.load_constant for block in self.formulation.blocks)
         if math.isfinite(answer.bound):
@@ -219,8 +230,11 @@ class Driver:
             before = self.value(number)
             trial = (floor + before) // 2
             self._cap(trial)
-            answer = self.program.minimize({}, self.limits)
+            answer = self.program.relax({}, self.limits)
             self.look(answer)
+            if not answer.infeasible and self.value(number) == before:
+                answer = self.program.minimize({}, self.limits)
+                self.look(answer)
             if answer.infeasible:
                 floor = trial + 1
             elif self.value(number) == before:
@@ -335,14 +349,17 @@ class Driver:
         mine = [curve for curve in self.curves if curve[0] in terms]
         point = self.start()
         bound, met = -math.inf, False
-        for _ in range(_ROUNDS):
-            if point is not None:
-                self._tangent(mine, point)
-            answer = self.program.minimize(terms, self.limits)
-            point = self.look(answer)
-            bound = max(bound, answer.bound / SQUARES + float(constant))
-            met = self.value(number) / below <= bound + _SLACK
-            if met or point is None or not self._tangent(mine, point):
+        for step in (self.program.relax, self.program.minimize):
+            for _ in range(_ROUNDS):
+                if point is not None:
+                    self._tangent(mine, point)
+                answer = step(terms, self.limits)
+                point = self.look(answer)
+                bound = max(bound, answer.bound / SQUARES + float(constant))
+                met = self.value(number) / below <= bound + _SLACK
+                if met or point is None or not self._tangent(mine, point):
+                    break
+            if met:
                 break
         worth = self.value(number) / below - float(constant)
         self.program.row({column: part / SQUARES for column, part in terms.items()}, upper=worth + _SLACK)

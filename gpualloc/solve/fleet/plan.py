@@ -17,6 +17,7 @@ from gpualloc.solve.fleet.fill import Filler
 from gpualloc.solve.fleet.links import Links
 from gpualloc.solve.fleet.master import Master
 from gpualloc.solve.fleet.stock import Stock
+from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.greedy import Floor, drop_lonely, grow
 from gpualloc.solve.lexi import Optimum, Proof
 from gpualloc.solve.rules import faults
@@ -75,7 +76,7 @@ class Fleet:
             placed = self._place_more(placed)
         whole = placed == self._value("placed")
         proofs = {"placed": Proof(placed, placed == self._value("placed"))}
-        moves = sum(job.previous is not None and job.home is None for job in problem.jobs) if self._all_placed() else 0
+        moves = forced_moves(problem) if self._all_placed() else 0
         settled = stays and self._everybody_stays() and whole
         if problem.stability == "keep":
             proofs["moves"] = Proof(moves, settled and moves == self._value("moves"))

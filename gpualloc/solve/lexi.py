@@ -17,6 +17,7 @@ from gpualloc.policy.scoring import PEAK_STEPS
 from gpualloc.solve.expand import expand
 from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.formulation import Formulation, add
+from gpualloc.solve.parts import minimum
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
 
@@ -119,15 +120,7 @@ class Driver:
         scaled = {column: part / scale for column, part in terms.items()}
         bound = least
         if terms and (least is None or value() > least):
-            # the relaxation often says it all, at a small part of the cost
-            for step in (self.program.relax, self.program.minimize):
-                answer = step(scaled, self.limits)
-                self.look(answer)
-                if math.isfinite(answer.bound):
-                    found = math.ceil(answer.bound - 1e-6) * scale
-                    bound = found if bound is None else max(bound, found)
-                if bound is not None and value() <= bound:
-                    break
+            bound = minimum(self, scaled, value, scale, least)
         elif not terms:
             bound = value()
         met = bound is not None and bound >= value()

@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench hardware clean
+.PHONY: demo test lint format docs bench hardware clean
 
 $(BIN)/gpualloc: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,10 +26,18 @@ format: $(VENV)/.dev
 
 test: lint
 	$(BIN)/pytest -n 2 -q -m 'not long'
+	@echo "Left out, and run by .ci/run: what is marked long (a real Docker Engine, Airflow with TensorFlow, a wheel, long searches)."
+
+# The pages about commands, documents and codes from the code, then the site, in build/site.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/rewrite.py
+	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/peers_table.py
 
 # On a host with two GPUs or more: what gpualloc reads and plans, against nvidia-smi and CUDA itself.
 hardware: $(BIN)/gpualloc

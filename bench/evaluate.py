@@ -28,7 +28,7 @@ class BrokenPlanError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a plan is worth: the tiers that its policy compares, in order, and the same five figures for every policy."""
+    """What a plan is worth: the tiers that its policy compares, in order, and five figures that every policy has."""
 
     tiers: dict[str, Value]
     metrics: dict[str, Value]
@@ -45,7 +45,7 @@ class Verdict:
 
 
 def evaluate(case: Case, placements: Sequence[Placement]) -> Verdict:
-    """Return what a plan is worth. Raises :class:`BrokenPlanError`, with every fault, for one that breaks a hard rule."""
+    """Return what a plan is worth. Raises :class:`BrokenPlanError` for one that breaks a hard rule."""
     outcome = Outcome(case, _choice(case, placements))
     faults = [fault for _, job, held in outcome.placed for fault in _own_faults(case, job, held)]
     faults += broken_rules(outcome)

@@ -9,9 +9,10 @@ devices, and moves fewer. Exits with 1 where gpualloc is ever behind.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +42,14 @@ FIRST_COLUMN = 34
 class Tally:
     """What one scheduler's plans come to over the suite.
 
-    ``behind`` counts by the tier that decided against it; ``gap`` and ``base`` add up, over those instances, how far it is
-    from ours there, and what ours is.
+    ``behind`` counts by the tier that decided against it; ``gap`` and ``base`` add up, over those instances, how far it
+    is from ours there, and what ours is.
     """
 
-    totals: Counter[str] = field(default_factory=Counter)
+    totals: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     behind: Counter[str] = field(default_factory=Counter)
-    gap: Counter[str] = field(default_factory=Counter)
-    base: Counter[str] = field(default_factory=Counter)
+    gap: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    base: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     equal: int = 0
     ahead: list[str] = field(default_factory=list)
 
@@ -94,12 +95,12 @@ def _compare(strategy: Strategy, peers: list[Peer], instances: Iterable[Instance
     mine = Tally()
     tallies = {peer.name: Tally() for peer in peers}
     proven = Counter[bool]()
-    slowest = (0.0, "")
+    times: list[tuple[float, str]] = []
     for one in (each.under(strategy) for each in instances):
         case = read_case(one.inventory, one.requests, one.policy, None)
-        start = time.perf_counter()
+        start = time.process_time()
         solution = solve(one.inventory, one.requests, one.policy)
-        slowest = max(slowest, (time.perf_counter() - start, one.name))
+        times.append((time.process_time() - start, one.name))
         proven[all(tier.proven for tier in solution.objective)] += 1
         ours = evaluate(case, solution.placements)
         mine.add(ours)
@@ -107,8 +108,11 @@ def _compare(strategy: Strategy, peers: list[Peer], instances: Iterable[Instance
             theirs = evaluate(case, placements_of(case, one_by_one(case, peer.choose)))
             tallies[peer.name].add(theirs)
             tallies[peer.name].against(one.name, theirs, ours)
-    print(f"\n{strategy}: {proven[True]} of {proven.total()} plans proven best in every tier;", end=" ")
-    print(f"the slowest took {slowest[0]:.2f} s ({slowest[1]})")
+    print(f"\n{strategy}: {proven[True]} of {proven.total()} plans proven best in every tier")
+    print(
+        f"CPU seconds for a plan: median {statistics.median(seconds for seconds, _ in times):.3f}; the slowest", end=" "
+    )
+    print(", ".join(f"{seconds:.2f} ({name})" for seconds, name in sorted(times, reverse=True)[:3]))
     titles = ("placed", "devices", "mean peak", "links", "moves")
     print(" " * FIRST_COLUMN + "".join(f"{title:>10}" for title in titles) + "   behind ours  equal  ahead")
     _print_row("gpualloc", mine, proven.total(), "")

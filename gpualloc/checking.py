@@ -2,121 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gpualloc.compose.forms import Form, forms_of
+from gpualloc.checks.changes import changes, touched
+from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
+from gpualloc.checks.outlook import MOVES
+from gpualloc.checks.state import APPLY, finding, state_of
 from gpualloc.cuda import visible
-from gpualloc.errors import Diagnostic
+from gpualloc.errors import Place
+from gpualloc.inventory import load as load_inventory
 from gpualloc.planning import open_workspace
-from gpualloc.policy.filters import Demand as DeviceDemand
-from gpualloc.policy.filters import gib, refused_by_policy, refused_by_request
-from gpualloc.solve import solve
-from gpualloc.solve.demands import demand_of, hand_shares
+from gpualloc.policy.filters import gib
+from gpualloc.render.words import counted
 from gpualloc.solve.devices import flatten
-from gpualloc.solve.pins import Pins, resolve_pins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from gpualloc.compose.reader import Role
-    from gpualloc.errors import Place, Severity
+    from gpualloc.checks.state import State
+    from gpualloc.compose.reader import Member, Role
+    from gpualloc.errors import Diagnostic
+    from gpualloc.model import Inventory
     from gpualloc.planning import Options, Workspace
     from gpualloc.policy.filters import Device
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """What the file says now, set against the machine."""
-
-    workspace: Workspace
-    pins: Pins
-    devices: dict[str, Device]
-    demands: dict[str, DeviceDemand]
-    forms: dict[str, tuple[Form, ...]]
-
-    def pinned(self, role: Role) -> tuple[str, ...]:
-        """Return the UUIDs that a role's worker is pinned to, unknown ids as written."""
-        return self.pins.by_worker.get(role.request.workers[0].name, ())
-
-    def place(self, role: Role) -> Place:
-        """Return where a role's request stands in the file as it is."""
-        forms = self.forms[role.service.name]
-        path = forms[0].path if forms else ()
-        for step in ("device_ids", "count"):
-            if role.service.node(*path, step, current=True) is not None:
-                return role.service.place(*path, step, current=True)
-        return role.service.place(*path, current=True)
-
-    def label(self, uuid: str) -> str:
-        """Return what messages call a device."""
-        device = self.devices.get(uuid)
-        if device is None:
-            return uuid
-        return (
-            f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} of GPU {device.gpu.index}"
-        )
-
-
 def check(
-    options: Options, environ: Mapping[str, str], cwd: Path
+    options: Options, environ: Mapping[str, str], cwd: Path, since: str | None = None
 ) -> tuple[tuple[Diagnostic, ...], tuple[Diagnostic, ...]]:
     """Return warnings about the inputs, and what is wrong with a project's pins, in the order of the file.
+
+    ``since`` is an earlier inventory of the machine (a snapshot, say): what has changed from it is told too.
 
     Raises GpuallocError if an input cannot be used.
     """
     workspace = open_workspace(options, environ, cwd)
-    return workspace.warnings, tuple(findings(workspace))
+    before = load_inventory((since,)).inventory if since is not None else None
+    return workspace.warnings, tuple(findings(workspace, before))
 
 
-def findings(workspace: Workspace) -> list[Diagnostic]:
-    """Return every finding about the file as it is now."""
-    state = _state(workspace)
+def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diagnostic]:
+    """Return every finding about the file as it is now, and about the machine as it was ``before``."""
+    state = state_of(workspace)
     found: list[Diagnostic] = []
     for role in workspace.demand.roles:
-        for rule in (_replicas, _unpinned, _lost, _indices, _unfit, _cuda):
-            found += rule(state, role)
+        found += _replicas(role)
+        # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
+        for member in role.members[:1] if role.shares else role.members:
+            for rule in (_unpinned, lost, _indices, unfit, _cuda) if member.present else (_cuda,):
+                found += rule(state, member)
     found += _crowded(state)
     told = {f.where for f in found if f.severity == "error"}
     found += (f for f in _movers(state) if f.where not in told)
+    found += unknown_holders(state)
     found.sort(key=lambda f: (f.where.file, f.where.line or 0, f.where.column or 0) if f.where else ("", 0, 0))
+    found += unused_and_sick(state)
+    if before is not None:
+        found += _since(state, before)
+    found += _outlook(state, found)
     return found
-
-
-def _state(workspace: Workspace) -> _State:
-    pins = resolve_pins(workspace.inventory, workspace.requests)
-    devices = flatten(workspace.inventory, workspace.policy, workspace.project.name, pins.uuids())
-    shares = hand_shares(workspace.requests, pins)
-    demands = {w.name: demand_of(r, w, workspace.policy, shares) for r in workspace.requests for w in r.workers}
-    forms = {role.service.name: forms_of(role.service, role.service.now) for role in workspace.demand.roles}
-    return _State(workspace, pins, {d.uuid: d for d in devices}, demands, forms)
-
-
-def _finding(code: str, summary: str, where: Place, hint: str, severity: Severity = "error") -> Diagnostic:
-    return Diagnostic(code, summary, where, hint, severity)
-
-
-_APPLY = "gpualloc apply mends it"
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # One role
 
 
-def _replicas(_state: _State, role: Role) -> Iterator[Diagnostic]:
-    count = len(role.request.workers)
-    if count > 1:
-        summary = f"{role.service.name} has {count} replicas, which all get the same GPUs"
-        yield _finding(
-            "replicas-share", summary, role.service.place(current=True), "write them as services of their own"
-        )
-
-
-def _unpinned(state: _State, role: Role) -> Iterator[Diagnostic]:
-    if state.pinned(role) or len(role.request.workers) > 1:
+def _replicas(role: Role) -> Iterator[Diagnostic]:
+    count = len(role.members)
+    where = role.service.place(current=True)
+    if role.shares:
+        if count > 1:
+            hint = "gpualloc apply makes each a service of its own"
+            summary = f"{role.name} has {count} replicas, which all get the same GPUs"
+            yield finding("replicas-share", summary, where, hint)
         return
-    name = role.service.name
+    there = sum(member.present for member in role.members) + len(role.surplus)
+    if there != count:
+        services = "1 service" if there == 1 else f"{there} services"
+        summary = f"{role.name} has {services}, and {count} {'is' if count == 1 else 'are'} asked for"
+        yield finding("replicas-differ", summary, where, APPLY)
+
+
+def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
+    if state.pinned(member):
+        return
+    name = member.worker.name
     forms = state.forms[name]
     count = forms[0].count if forms else None
     if count is None:
@@ -127,60 +98,27 @@ def _unpinned(state: _State, role: Role) -> Iterator[Diagnostic]:
         summary = f"{name} is not pinned: Compose gives it the host's first GPU, like every other service with count: 1"
     else:
         summary = f"{name} is not pinned: Compose gives it the host's first {count.max} GPUs"
-    yield _finding("not-pinned", summary, state.place(role), _APPLY)
+    yield finding("not-pinned", summary, state.place(member), APPLY)
 
 
-def _lost(state: _State, role: Role) -> Iterator[Diagnostic]:
-    lost = [i for i in state.pinned(role) if i not in state.devices]
-    if not lost:
+def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
+    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
-    hosts = ", ".join(host.name for host in state.workspace.inventory.hosts)
-    if state.pins.elsewhere:
-        summary = f"{role.service.name} is pinned to {', '.join(lost)}, and {hosts} has none of the file's GPUs"
-        yield _finding("other-machine", summary, state.place(role), "gpualloc apply pins it to this machine's GPUs")
-    else:
-        summary = f"{role.service.name} is pinned to {', '.join(lost)}, which {hosts} does not have"
-        yield _finding("lost-device", summary, state.place(role), "gpualloc apply replaces it")
-
-
-def _indices(state: _State, role: Role) -> Iterator[Diagnostic]:
-    if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(role):
-        return
-    known = [i for i in role.request.workers[0].pinned or () if not i.startswith(("GPU-", "MIG-"))]
+    known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
     if known:
         summary = (
-            f"{role.service.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
+            f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
-        yield _finding("index-id", summary, state.place(role), f"UUIDs stay: {_APPLY}", "warning")
+        yield finding("index-id", summary, state.place(member), f"UUIDs stay: {APPLY}", "warning")
 
 
-def _unfit(state: _State, role: Role) -> Iterator[Diagnostic]:
-    worker = role.request.workers[0].name
-    for uuid in state.pinned(role):
-        device = state.devices.get(uuid)
-        if device is None:
-            continue
-        refusal = refused_by_policy(device, state.workspace.policy) or refused_by_request(device, state.demands[worker])
-        if refusal is not None:
-            code, detail = refusal
-            code = "unhealthy-device" if code == "unhealthy" else f"unfit-{code.replace('_', '-')}"
-            summary = f"{role.service.name} is pinned to {state.label(uuid)}: {detail}"
-            yield _finding(code, summary, state.place(role), "gpualloc apply moves it")
-            continue
-        for issue in device.gpu.health:
-            if issue.fatal:
-                summary = f"{role.service.name} is pinned to {state.label(uuid)}, which is unhealthy: {issue.detail}"
-                hint = "under a policy with exclude.unhealthy, gpualloc apply moves it"
-                yield _finding("unhealthy-device", summary, state.place(role), hint)
-
-
-def _cuda(state: _State, role: Role) -> Iterator[Diagnostic]:
+def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
     """Compare what CUDA would show in the container with what the worker was given."""
-    service = role.service
+    service, name = member.service, member.worker.name
     value = (service.now.get("environment") or {}).get("CUDA_VISIBLE_DEVICES")
-    own = [u for u in state.pinned(role) if u in state.devices]
+    own = [u for u in state.pinned(member) if u in state.devices]
     own.sort(key=lambda u: state.devices[u].position)
-    given = own or _first_devices(state, role)
+    given = own or _first_devices(state, member)
     if not given:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
@@ -188,26 +126,24 @@ def _cuda(state: _State, role: Role) -> Iterator[Diagnostic]:
     present = everything if service.now.get("privileged") else given
     if value is None:
         if set(present) != set(given):
-            summary = f"{service.name} is privileged: its container sees all {len(present)} devices of the host"
-            yield _finding("cuda-sees-more", summary, service.place("privileged", current=True), _APPLY)
+            summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
+            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), APPLY)
         return
     shown = visible(value, present)
     if set(shown) == set(given):
         return
     if not shown:
-        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {service.name} no GPU at all: {_numbering(len(present))}"
+        summary = f"CUDA_VISIBLE_DEVICES={value} leaves {name} no GPU at all: {_numbering(len(present))}"
         code = "cuda-hides"
     elif set(shown) < set(given):
-        summary = f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {len(shown)} of its {len(given)} GPUs"
+        summary = f"CUDA_VISIBLE_DEVICES={value} shows {name} {len(shown)} of its {len(given)} GPUs"
         code = "cuda-hides"
     else:
         names = ", ".join(state.label(u) for u in shown)
-        summary = (
-            f"CUDA_VISIBLE_DEVICES={value} shows {service.name} {names} in its privileged container, not what it got"
-        )
+        summary = f"CUDA_VISIBLE_DEVICES={value} shows {name} {names} in its privileged container, not what it got"
         code = "cuda-sees-more"
-    yield _finding(
-        code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {_APPLY}"
+    yield finding(
+        code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {APPLY}"
     )
 
 
@@ -217,10 +153,10 @@ def _numbering(count: int) -> str:
     )
 
 
-def _first_devices(state: _State, role: Role) -> list[str]:
+def _first_devices(state: State, member: Member) -> list[str]:
     """Return what the engine gives a service that is not pinned: the first N GPUs by index."""
-    forms = state.forms[role.service.name]
-    if not forms or state.pins.by_worker.get(role.request.workers[0].name):
+    forms = state.forms[member.worker.name]
+    if not forms or state.pins.by_worker.get(member.worker.name):
         return []
     whole = sorted((d for d in state.devices.values() if d.mig is None), key=lambda d: (d.host, d.gpu.index))
     first = [d for d in whole if d.host == whole[0].host]
@@ -233,53 +169,98 @@ def _first_devices(state: _State, role: Role) -> list[str]:
 # All roles together
 
 
-def _crowded(state: _State) -> Iterator[Diagnostic]:
+def _crowded(state: State) -> Iterator[Diagnostic]:
     """Find devices given to more workers than they can take."""
-    holders: dict[str, list[Role]] = {}
+    holders: dict[str, list[Member]] = {}
     for role in state.workspace.demand.roles:
-        for uuid in state.pinned(role):
-            holders.setdefault(uuid, []).append(role)
-    for uuid, roles in holders.items():
+        for member in role.members:
+            for uuid in state.pinned(member):
+                holders.setdefault(uuid, []).append(member)
+    for uuid, members in holders.items():
         device = state.devices.get(uuid)
-        if device is None or len(roles) < 2:
+        if device is None or len(members) < 2:
             continue
-        names = ", ".join(role.service.name for role in roles)
-        alone = [r for r in roles if state.demands[r.request.workers[0].name].exclusive]
+        names = ", ".join(member.worker.name for member in members)
+        alone = [m for m in members if state.demands[m.worker.name].exclusive]
         if alone:
-            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].service.name} wants it alone"
-            hint = f"let them share with x-gpualloc: {{memory: …}}, or {_APPLY}"
-            yield _finding("given-twice", summary, state.place(roles[-1]), hint)
+            summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].worker.name} wants it alone"
+            hint = f"let them share with x-gpualloc: {{memory: …}}, or {APPLY}"
+            yield finding("given-twice", summary, state.place(members[-1]), hint)
             continue
-        yield from _over(state, device, roles, names)
+        yield from _over(state, device, members, names)
 
 
-def _over(state: _State, device: Device, roles: list[Role], names: str) -> Iterator[Diagnostic]:
+def _over(state: State, device: Device, members: list[Member], names: str) -> Iterator[Diagnostic]:
     most = state.workspace.policy.sharing.max_workers_per_gpu
-    if len(roles) > most:
-        summary = f"{state.label(device.uuid)} holds {len(roles)} workers, and the policy allows {most}: {names}"
-        yield _finding("over-capacity", summary, state.place(roles[-1]), _APPLY)
+    if len(members) > most:
+        summary = f"{state.label(device.uuid)} holds {len(members)} workers, and the policy allows {most}: {names}"
+        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
         return
-    demands = [state.demands[role.request.workers[0].name] for role in roles]
+    demands = [state.demands[member.worker.name] for member in members]
     if device.usable_mib is None or device.free_mib is None:
         return
     asked = sum(d.memory_mib if d.memory_mib is not None else device.usable_mib * (d.share or 0) for d in demands)
     if asked > device.free_mib:
         asks = f"{names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
         summary = f"{state.label(device.uuid)} is over capacity: {asks}"
-        yield _finding("over-capacity", summary, state.place(roles[-1]), _APPLY)
+        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
 
 
-def _movers(state: _State) -> Iterator[Diagnostic]:
+def _movers(state: State) -> Iterator[Diagnostic]:
     """Find workers that a new plan would move, or cannot place, for a reason no other check has told."""
-    workspace = state.workspace
-    policy = replace(workspace.policy, stability="keep")
-    solution = solve(workspace.inventory, workspace.requests, policy, project=workspace.project.name)
-    roles = {w.name: role for role in workspace.demand.roles for w in role.request.workers}
-    for placement in solution.placements:
-        if placement.action in {"move", "resize"}:
+    members = {member.worker.name: member for role in state.workspace.demand.roles for member in role.members}
+    for placement in state.outlook.kept.placements:
+        if placement.action in MOVES:
             summary = f"{placement.worker} would {placement.action}: {placement.reason}"
-            yield _finding(f"would-{placement.action}", summary, state.place(roles[placement.worker]), _APPLY)
-    for unplaced in solution.unplaced:
+            yield finding(f"would-{placement.action}", summary, state.place(members[placement.worker]), APPLY)
+    for unplaced in state.outlook.kept.unplaced:
         details = "; ".join(reason.detail for reason in unplaced.reasons)
         summary = f"{unplaced.worker} does not fit: {details}"
-        yield _finding("does-not-fit", summary, state.place(roles[unplaced.worker]), unplaced.hint)
+        yield finding("does-not-fit", summary, state.place(members[unplaced.worker]), unplaced.hint)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The machine
+
+
+def _since(state: State, before: Inventory) -> Iterator[Diagnostic]:
+    """Tell what has changed on the machine, and which workers that touches."""
+    workspace = state.workspace
+    held = flatten(before, workspace.policy, workspace.project.name, state.pins.uuids())
+    for change in changes(before, workspace.inventory, held, tuple(state.devices.values())):
+        workers = touched(change, workspace.requests, state.pins.by_worker)
+        whom = f"it touches {', '.join(workers)}" if workers else "it touches no worker"
+        yield finding(f"changed-{change.code}", f"{change.detail}; {whom}", None, _what_then(state, workers), "note")
+
+
+def _what_then(state: State, workers: tuple[str, ...]) -> str:
+    if not workers:
+        return "nothing needs to be done for it"
+    moved = [worker for worker in workers if worker in state.outlook.moved()]
+    return f"gpualloc apply moves {', '.join(moved)}" if moved else "gpualloc apply moves none of them for it"
+
+
+_OF_THE_FILE = frozenset({"replicas-share", "replicas-differ", "not-pinned", "cuda-hides", "cuda-sees-more"})
+"""What is wrong with a file whatever the machine does."""
+
+
+def _outlook(state: State, found: list[Diagnostic]) -> Iterator[Diagnostic]:
+    """Sum up what ``gpualloc apply`` would do; where nothing is wrong, tell of a plan that would be better."""
+    placements = state.outlook.applied.placements
+    where = Place(state.workspace.project.files[0].shown)
+    if any(f.severity == "error" and f.code not in _OF_THE_FILE for f in found):
+        moved, whole = state.outlook.moved(), len(placements) + len(state.outlook.applied.unplaced)
+        pinned = [p.worker for p in placements if p.action == "pin"]
+        some = f"moves {len(moved)} of {counted(whole, 'worker')} ({', '.join(moved)})"
+        parts = [some if moved else "moves no worker"]
+        parts += [f"pins {', '.join(pinned)}"] if pinned else []
+        parts += ["leaves the others where they are"] if any(p.action == "keep" for p in placements) else []
+        summary = f"gpualloc apply {', '.join(parts)}"
+        yield finding("outlook", summary, where, "gpualloc plan shows it", "note")
+        return
+    better = state.outlook.better()
+    if better is not None:
+        old, new, movers = better
+        summary = f"planned from scratch, {old.name} would be {new.value} instead of {old.value}"
+        hint = f"gpualloc apply --replan moves {', '.join(movers)} for it"
+        yield finding("better-plan", summary, where, hint, "note")

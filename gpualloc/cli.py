@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gpualloc import __version__
+from gpualloc import __version__, completion
 from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
 
     from gpualloc.planning import Options, Planned
     from gpualloc.render.screen import Screen
+    from gpualloc.watch.events import Event
 
     _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -85,11 +87,48 @@ def _stack(*options: Callable[[_Command], _Command]) -> Callable[[_Command], _Co
     return wrap
 
 
+def _scales(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+    scales = []
+    for text in values:
+        role, equals, number = text.rpartition("=")
+        if not equals or not role or not number.isdecimal() or len(number) > 6:
+            raise click.BadParameter(f"{text!r} is not ROLE=N, such as worker=4")
+        scales.append((role, int(number)))
+    return tuple(scales)
+
+
 _project_options = _stack(
-    click.option("-f", "--file", "files", multiple=True, metavar="FILE", help="Compose file; may be repeated."),
-    click.option("--profile", "profiles", multiple=True, metavar="NAME", help="Profile to enable; may be repeated."),
-    click.option("--env-file", "env_files", multiple=True, metavar="FILE", help="Instead of the project's .env."),
-    click.option("--project-directory", metavar="DIR", help="Where the project is, if not beside its first file."),
+    click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        metavar="FILE",
+        help="Compose file; may be repeated.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Profile to enable; may be repeated.",
+        shell_complete=completion.profiles,
+    ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        metavar="FILE",
+        help="Instead of the project's .env.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--project-directory",
+        metavar="DIR",
+        help="Where the project is, if not beside its first file.",
+        shell_complete=completion.folders,
+    ),
     click.option("-p", "--project-name", metavar="NAME", help="Project name, as for docker compose."),
 )
 _inventory_options = _stack(
@@ -98,18 +137,53 @@ _inventory_options = _stack(
         multiple=True,
         metavar="SOURCE",
         help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        shell_complete=completion.inventories,
     ),
-    click.option("--topo", metavar="FILE", help="What `nvidia-smi topo -m` printed, beside its -q -x output."),
+    click.option(
+        "--topo",
+        metavar="FILE",
+        help="What `nvidia-smi topo -m` printed, beside its -q -x output.",
+        shell_complete=completion.files,
+    ),
 )
 _policy_option = click.option(
-    "--policy", metavar="NAME|PATH", envvar="GPUALLOC_POLICY", help="How to choose GPUs; base by default."
+    "--policy",
+    metavar="NAME|PATH",
+    envvar="GPUALLOC_POLICY",
+    help="How to choose GPUs; base by default.",
+    shell_complete=completion.policies,
+)
+_beside_option = click.option(
+    "--beside",
+    multiple=True,
+    metavar="FILE",
+    help="Another project's compose file: what it pins is taken.",
+    shell_complete=completion.files,
 )
 _override_option = click.option(
-    "--override", metavar="FILE", help="Work with a file to be laid over the project's, instead of in place."
+    "--override",
+    metavar="FILE",
+    help="Work with a file to be laid over the project's, instead of in place.",
+    shell_complete=completion.files,
+)
+_scale_option = click.option(
+    "--scale",
+    multiple=True,
+    metavar="ROLE=N",
+    callback=_scales,
+    help="Let a role have N workers; may be repeated.",
+    shell_complete=completion.scales,
 )
 _what_if_options = _stack(
+    _scale_option,
     click.option("--replan", is_flag=True, help="Plan from scratch: ignore where workers are now."),
-    click.option("--without", multiple=True, metavar="GPU", help="Plan as if this GPU (UUID or index:N) were gone."),
+    click.option(
+        "--without",
+        multiple=True,
+        metavar="GPU",
+        help="Plan as if this GPU (UUID or index:N) were gone.",
+        shell_complete=completion.gpus,
+    ),
     click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
@@ -132,6 +206,8 @@ def _options(params: dict[str, Any]) -> Options:
         topo=params.get("topo"),
         policy=params.get("policy"),
         override=params.get("override"),
+        scale=params.get("scale", ()),
+        beside=params.get("beside", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -154,6 +230,8 @@ def cli() -> None:
     gpualloc apply      write it
     gpualloc check      does the file still fit these GPUs?
     gpualloc verify     does every running worker see its GPUs?
+    gpualloc watch      plan again when GPUs change
+    gpualloc usage      what running workers really use
     gpualloc reset      the file as it was before
 
     Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
@@ -164,7 +242,7 @@ def cli() -> None:
 @_inventory_options
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
-@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.")
+@click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
 def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
@@ -198,6 +276,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
 @click.option(
@@ -206,12 +285,28 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     flag_value="",
     metavar="[WORKER]",
     help="Show why each worker, or this one, gets its devices, and what the next best would cost.",
+    shell_complete=completion.workers,
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("-o", "--output", metavar="FILE", help="Save the plan, for `gpualloc apply FILE`.")
-def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **params: Any) -> int:
+@click.option("--map/--no-map", "drawn", default=True, help="Draw the host with its workers, or list all workers.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Save the plan, for `gpualloc apply FILE`.",
+    shell_complete=completion.files,
+)
+@click.option(
+    "--html",
+    metavar="FILE",
+    help="Write the plan as a page to look at: one file, nothing to fetch.",
+    shell_complete=completion.files,
+)
+def plan(
+    form: str, output: str | None, html: str | None, explain: str | None, *, diff: bool, drawn: bool, **params: Any
+) -> int:
     """Show which GPUs each worker would get. Writes nothing into the compose file."""
-    from gpualloc.planning import explain_plan, make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
     options = _options(params)
@@ -219,6 +314,12 @@ def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **pa
     _tell(planned.warnings)
     if output:
         write_file(Path(output), plan_json.dump(planned.plan))
+    if html:
+        from gpualloc.render.report import report_html  # noqa: PLC0415
+
+        workspace = planned.workspace
+        held = held_by_others(workspace, options)
+        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, workspace.project.name))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:
@@ -229,7 +330,7 @@ def plan(form: str, output: str | None, explain: str | None, *, diff: bool, **pa
     elif diff:
         click.echo(_diff(planned), nl=False)
     else:
-        click.echo(_table(planned), nl=False)
+        click.echo(_table(planned, options, drawn=drawn), nl=False)
     return _exit(planned)
 
 
@@ -237,10 +338,16 @@ def _exit(planned: Planned) -> int:
     return DONE if planned.plan.complete else NO_FIT
 
 
-def _table(planned: Planned) -> str:
-    from gpualloc.render.table import plan_table  # noqa: PLC0415
+def _table(planned: Planned, options: Options, *, drawn: bool = True) -> str:
+    if not drawn:
+        from gpualloc.render.table import plan_table  # noqa: PLC0415
 
-    return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+        return plan_table(planned.plan, planned.workspace.inventory, _screen(sys.stdout))
+    from gpualloc.planning import held_by_others  # noqa: PLC0415
+    from gpualloc.render.map import plan_map  # noqa: PLC0415
+
+    held = held_by_others(planned.workspace, options)
+    return plan_map(planned.plan, planned.workspace.inventory, held, _screen(sys.stdout))
 
 
 def _diff(planned: Planned) -> str:
@@ -251,14 +358,17 @@ def _diff(planned: Planned) -> str:
 
 
 @cli.command()
-@click.argument("saved", metavar="[PLAN]", required=False)
+@click.argument("saved", metavar="[PLAN]", required=False, shell_complete=completion.files)
 @_project_options
 @_inventory_options
 @_policy_option
 @_override_option
+@_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 @click.option("--diff", is_flag=True, help="Show what changes in the compose file, too.")
 @click.option("--partial", is_flag=True, help="Where not all fit: write what does, and park the rest at no replicas.")
 def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, partial: bool, **params: Any) -> int:
@@ -271,7 +381,7 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     options = _options(params)
     planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
-    click.echo(_table(planned), nl=False)
+    click.echo(_table(planned, options), nl=False)
     if diff:
         click.echo(_diff(planned), nl=False)
     if not planned.plan.complete and not partial:
@@ -283,7 +393,16 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     _ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(planned.orphans)
     return _exit(planned)
+
+
+def _tell_orphans(names: tuple[str, ...]) -> None:
+    """Say what Compose will not end by itself."""
+    if names:
+        what, them = ("is no longer a service", "it") if len(names) == 1 else ("are no longer services", "them")
+        command = "docker compose up -d --remove-orphans"
+        click.echo(f"{', '.join(names)} {what}: {command} ends what still runs of {them}", err=True)
 
 
 def _ask(question: str, *, yes: bool) -> None:
@@ -304,13 +423,21 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_scale_option
+@_beside_option
+@click.option(
+    "--since",
+    metavar="SOURCE",
+    help="An earlier inventory: tell what has changed on the machine.",
+    shell_complete=completion.inventories,
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
-def check(form: str, **params: Any) -> int:
+def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
     from gpualloc.checking import check as run  # noqa: PLC0415
     from gpualloc.render import diagnostics  # noqa: PLC0415
 
-    warnings, findings = run(_options(params), os.environ, _cwd())
+    warnings, findings = run(_options(params), os.environ, _cwd(), since)
     _tell(warnings)
     if form == "json":
         click.echo(diagnostics.findings_json(findings), nl=False)
@@ -366,7 +493,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
 
 
 @cli.command()
-@click.argument("role")
+@click.argument("role", shell_complete=completion.roles)
 @_project_options
 @_inventory_options
 @_policy_option
@@ -385,23 +512,81 @@ def capacity(role: str, **params: Any) -> int:
 
 @cli.command()
 @_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@_beside_option
+@click.option("--apply", is_flag=True, help="Write the plan when a change asks for another one.")
+@click.option("--partial", is_flag=True, help="With --apply: where not all fit, write what does.")
+@click.option("--exec", "command", metavar="CMD", help="Run this after a change: 'docker compose up -d', say.")
+@click.option("--exec-timeout", default="5m", show_default=True, metavar="TIME", help="End CMD after this.")
+@click.option("--interval", default="30s", show_default=True, metavar="TIME", help="Look so often.")
+@click.option("--settle", default="10s", show_default=True, metavar="TIME", help="A change must hold so long.")
+@click.option("--events/--no-events", default=True, show_default=True, help="Let the driver tell of errors.")
+@click.option("--metrics", metavar="HOST:PORT", help="Serve metrics for Prometheus there.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def watch(form: str, **params: Any) -> int:
+    """Plan again when GPUs change, until told to end by SIGTERM.
+
+    A GPU that goes or comes, falls ill, is split, or is taken by others; each change on a line of its own.
+    """
+    from gpualloc.watch.events import json_line, text_line  # noqa: PLC0415
+    from gpualloc.watch.loop import settings_of  # noqa: PLC0415
+    from gpualloc.watch.loop import watch as run  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+
+    def tell(event: Event, when: datetime) -> None:
+        click.echo(json_line(event, when) if form == "json" else text_line(event, when, screen), nl=False)
+
+    run(_options(params), settings_of(params), os.environ, _cwd(), tell)
+    return DONE
+
+
+@cli.command()
+@_project_options
+@_inventory_options
+@_policy_option
+@_override_option
+@click.option("--for", "duration", metavar="TIME", help="Measure so long, and tell the peak: 60s, 5m.")
+@click.option("--margin", default="20%", show_default=True, metavar="PERCENT", help="What to add to a peak.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
+    """Show how much memory each running worker uses, against what it asked for, and suggest what to ask for."""
+    from gpualloc.usage.run import measure  # noqa: PLC0415
+    from gpualloc.usage.show import usage_json, usage_text  # noqa: PLC0415
+
+    measured, inventory, warnings = measure(_options(params), os.environ, _cwd(), duration, margin)
+    _tell(warnings)
+    shown = usage_json(measured) if form == "json" else usage_text(measured, inventory, _screen(sys.stdout))
+    click.echo(shown, nl=False)
+    return DONE
+
+
+@cli.command()
+@_project_options
 @_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of in place.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
+)
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
-    from gpualloc.planning import plan_reset, write_reset  # noqa: PLC0415
+    from gpualloc.planning import plan_reset, reset_orphans, write_reset  # noqa: PLC0415
     from gpualloc.render.diff import unified_diff  # noqa: PLC0415
 
-    targets = plan_reset(_options(params), os.environ, _cwd())
+    options = _options(params)
+    targets = plan_reset(options, os.environ, _cwd())
     if not targets:
         click.echo("nothing to reset: gpualloc has written nothing here", err=True)
         return DONE
     for target in targets:
         click.echo(unified_diff(target.before, target.after, target.shown, target.shown, _screen(sys.stdout)), nl=False)
     _ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
+    orphans = reset_orphans(options, os.environ, _cwd())
     for name in write_reset(targets, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
+    _tell_orphans(orphans)
     return DONE
 
 
@@ -410,7 +595,12 @@ def policy() -> None:
     """List, show and check policies."""
 
 
-_directory_option = click.option("--project-directory", metavar="DIR", help="The folder of the compose file.")
+_directory_option = click.option(
+    "--project-directory",
+    metavar="DIR",
+    help="The folder of the compose file.",
+    shell_complete=completion.folders,
+)
 
 
 def _compose_dir(project_directory: str | None) -> Path:
@@ -431,7 +621,7 @@ def policy_list(project_directory: str | None) -> int:
 
 
 @policy.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.policies)
 @_directory_option
 def policy_show(name: str | None, project_directory: str | None) -> int:
     """Show a policy as it takes effect, with what it extends."""
@@ -444,7 +634,7 @@ def policy_show(name: str | None, project_directory: str | None) -> int:
 
 
 @policy.command("check")
-@click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
+@click.argument("names", metavar="[NAME|PATH]...", nargs=-1, shell_complete=completion.policies)
 @_directory_option
 def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
     """Tell what is wrong with policies.
@@ -464,6 +654,35 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
         else:
             click.echo(f"{name}: fine")
     return code
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Words and schemas
+
+
+@cli.command()
+@click.argument("code", required=False, shell_complete=completion.codes)
+def explain(code: str | None) -> int:
+    """Tell what a message's CODE means and what to do about it; without one, list the codes.
+
+    The code stands in brackets behind the message, and as "code" in JSON.
+    """
+    from gpualloc import words  # noqa: PLC0415
+    from gpualloc.render.pages import codes_text, page_text  # noqa: PLC0415
+
+    screen = _screen(sys.stdout)
+    click.echo(page_text(words.page(code), screen) if code else codes_text(words.pages(), screen), nl=False)
+    return DONE
+
+
+@cli.command()
+@click.argument("name", required=False, shell_complete=completion.schemas)
+def schema(name: str | None) -> int:
+    """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""
+    from gpualloc.schemas import names, schema_text  # noqa: PLC0415
+
+    click.echo(schema_text(name) if name else "".join(f"{known}\n" for known in names()), nl=False)
+    return DONE
 
 
 if __name__ == "__main__":

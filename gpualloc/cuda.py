@@ -19,7 +19,7 @@ def visible(value: str, devices: Sequence[str]) -> tuple[str, ...]:
     numbers: bool | None = None
     for part in value.split(","):
         entry = part.strip()
-        is_number = entry.isdigit()
+        is_number = entry.isdecimal()
         if numbers is not None and is_number != numbers:
             break
         numbers = is_number

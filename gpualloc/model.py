@@ -343,6 +343,60 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one device was to a worker: chosen, open to it, or refused, with the filter's code and the numbers."""
+
+    uuid: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A tier whose value would have been another."""
+
+    name: str
+    sense: str
+    value: TierValue
+    instead: TierValue
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The best plan in which the worker has other devices (empty: it would have none), and what it would cost.
+
+    ``costs`` are in the order of the tiers, so the first is what decided; none: the two are equally good, and the
+    lower PCI bus ids were taken.
+    """
+
+    devices: tuple[str, ...]
+    costs: tuple[Cost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One worker's placement, None where it does not fit, with every device's verdict in PCI order."""
+
+    worker: str
+    placement: Placement | None
+    verdicts: tuple[Verdict, ...]
+    alternative: Alternative | None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """``more`` workers of a role fit beside all that are placed now, which may move.
+
+    ``stops`` says what keeps one more out.
+    """
+
+    role: str
+    placed: int
+    more: int
+    stops: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ComposeInput:
     """A compose file that a plan rests on."""
 
@@ -354,7 +408,8 @@ class ComposeInput:
 class PlanInputs:
     """What a plan was made from, so that a saved one can be checked before use.
 
-    ``inventory`` names the sources as given to ``--inventory``, so that ``apply PLAN`` can read them again.
+    ``inventory`` names the sources as given to ``--inventory``, so that ``apply PLAN`` can read them again. ``scale``:
+    the numbers of workers that ``--scale`` gave roles.
     """
 
     compose: tuple[ComposeInput, ...]
@@ -363,6 +418,7 @@ class PlanInputs:
     policy: str
     policy_sha256: str
     profiles: tuple[str, ...] = ()
+    scale: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

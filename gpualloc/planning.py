@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpualloc.beside import promises, with_promises
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
@@ -14,25 +16,27 @@ from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.version import too_old_for_override
+from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
-from gpualloc.model import ComposeInput, Plan, PlanInputs
+from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
+from gpualloc.render.places import Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from gpualloc.beside import Promise
     from gpualloc.compose.files import Source
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
-    from gpualloc.model import Inventory, Policy, Reading, Request, Solution
-    from gpualloc.solve.capacity import Capacity
-    from gpualloc.solve.explain import Explanation
+    from gpualloc.compose.workers import Fresh
+    from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +48,25 @@ class Options:
     topo: str | None = None
     policy: str | None = None
     override: str | None = None
+    beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
-    """Everything a plan is made from, read once. ``warnings`` are about the inputs."""
+    """Everything a plan is made from, read once. ``warnings`` are about the inputs.
+
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    """
 
     project: Project
-    reading: Reading
+    inventory: Inventory
     policy: Policy
     demand: Demand
     requests: tuple[Request, ...]
+    promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
-
-    @property
-    def inventory(self) -> Inventory:
-        """The machine or machines to plan for."""
-        return self.reading.inventory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,6 +105,8 @@ class Planned:
     workspace: Workspace
     plan: Plan
     files: tuple[Target, ...]
+    orphans: tuple[str, ...] = ()
+    """Services that are none any more once it is written: their containers are left."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
@@ -118,31 +124,47 @@ def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[st
     return SolveOptions(time_limit_s=time_limit_s, replan=replan, without=without)
 
 
-def open_workspace(options: Options, environ: Mapping[str, str], cwd: Path) -> Workspace:
-    """Read the project, the policy and the inventory. Raises GpuallocError for whichever cannot be used."""
+def open_workspace(
+    options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None
+) -> Workspace:
+    """Read the project, the policy and the inventory, unless that is given as ``reading``.
+
+    Raises GpuallocError for whichever cannot be used.
+    """
     override = cwd / options.override if options.override else None
     project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    demand = read_demand(project, policy)
-    reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    demand = read_demand(project, policy, _scale(options))
+    if reading is None:
+        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+    taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
         *((too_old,) if too_old else ()),
         *project.warnings,
-        *unmatched_roles(policy, [service.name for service in project.services]),
+        *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
+        *about_others,
     )
     requests = tuple(role.request for role in demand.roles)
-    return Workspace(project, reading, policy, demand, requests, warnings)
+    inventory = with_promises(reading.inventory, taken)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
 
 
-def make_plan(options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
-    """Plan a project. "Does not fit" is a plan that is not complete.
+def _scale(options: Options) -> dict[str, int]:
+    scale = dict(options.scale)
+    if len(scale) < len(options.scale):
+        raise fail("scale", "--scale names a role twice", None, "name each role once")
+    return scale
+
+
+def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: Reading | None = None) -> Planned:
+    """Plan a project, for the machine as it is now or as it was read. "Does not fit" is a plan that is not complete.
 
     Raises GpuallocError if an input cannot be used.
     """
-    workspace = open_workspace(options, environ, cwd)
+    workspace = open_workspace(options, environ, cwd, reading)
     solution = solve(
         workspace.inventory,
         workspace.requests,
@@ -168,6 +190,28 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
     )
 
 
+def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
+    """Return what is not the project's to use, by the device's UUID: what others hold, and what is to be done without.
+
+    Devices that are all ours are left out.
+    """
+    from gpualloc.solve.devices import flatten, without_devices  # noqa: PLC0415 - only a picture of the plan needs these
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415
+
+    inventory, policy = workspace.inventory, workspace.policy
+    pins = resolve_pins(inventory, workspace.requests).uuids()
+    devices = flatten(inventory, policy, workspace.project.name, pins)
+    left = without_devices(inventory, options.solve.without)
+    there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
+    return {
+        device.uuid: Held(device.foreign_mib, device.holders)
+        if device.uuid in there
+        else Held(device.total_mib or 0, left_out=True)
+        for device in devices
+        if device.foreign_mib or device.holders or device.uuid not in there
+    }
+
+
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
     """Return how many more workers of a role would fit. Raises GpuallocError (``unknown-role``)."""
     from gpualloc.solve.capacity import capacity  # noqa: PLC0415 - only this command needs it
@@ -186,42 +230,71 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
 
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
-    files = workspace.project.files
+    project, demand = workspace.project, workspace.demand
+    files = project.files
     whole = options.override is not None
-    changes = edits(workspace.demand, solution, workspace.policy, workspace.inventory, whole=whole)
-    changes += parked(workspace.demand, solution)
+    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
+    changes += parked(demand, solution, whole=whole)
+    fresh = fresh_workers(demand.roles, project)
     if options.override is not None:
-        targets = [_override(options.override, cwd, changes, workspace.project)]
+        text = override_text(demand, project, changes, fresh, options.override) if changes else None
+        targets = [_override(options.override, cwd, text)]
     else:
-        by_file = _by_file(workspace.project, changes)
-        targets = [Target(f.shown, f.source.path, f.source, rewrite(f, own)) for f, own in by_file.items()]
+        targets = _in_place(workspace, changes, fresh)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
         inventory_sha256=digest(workspace.inventory),
         policy=workspace.policy.name,
         policy_sha256=workspace.policy.sha256,
-        profiles=workspace.project.profiles,
+        profiles=project.profiles,
+        scale=options.scale,
     )
-    return Planned(workspace, Plan(inputs, solution, any(t.changed for t in targets)), tuple(targets))
+    told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
+    solution = replace(solution, warnings=(*solution.warnings, *told))
+    plan = Plan(inputs, solution, any(t.changed for t in targets))
+    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
 
 
-def _override(shown: str, cwd: Path, changes: list[Edit], project: Project) -> Target:
-    """Return the override file with what it gets: with no edits, it goes."""
+def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
+    """Return every file of the project with the text it gets."""
+    project = workspace.project
+    divisions = divisions_of(workspace.demand.roles, project, fresh)
+    holders = {service.name: service.file for service in project.services}
+    for role in workspace.demand.roles:
+        holders |= {member.worker.name: role.service.file for member in role.members}
+    own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
+    for edit in changes:
+        own[holders[edit.service]].append(edit)
+    return [
+        Target(
+            file.shown,
+            file.source.path,
+            file.source,
+            rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left),
+        )
+        for file in project.files
+    ]
+
+
+def _port_notes(fresh: Mapping[str, list[Fresh]]) -> Iterator[PlanWarning]:
+    """Tell which host ports new replicas get."""
+    for role, workers in fresh.items():
+        for worker in workers:
+            if worker.host:
+                name = worker_name(role, worker.number)
+                ports = ", ".join(p.text for p in worker.host)
+                many = len(worker.host) > 1 or worker.host[0].count > 1
+                yield PlanWarning("ports", f"{name} publishes host port{'s' if many else ''} {ports}", (name,))
+
+
+def _override(shown: str, cwd: Path, text: str | None) -> Target:
+    """Return the override file with what it gets: without a text, it goes."""
     path = cwd / shown
     source = read_source(path, shown) if path.exists() else None
     if source is not None:
         check_ours(source.text, shown)
-    text = override_text(changes, [file.shown for file in project.files], shown) if changes else None
     return Target(shown, path, source, text)
-
-
-def _by_file(project: Project, changes: list[Edit]) -> dict[ComposeFile, list[Edit]]:
-    holders = {service.name: service.file for service in project.services}
-    result: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
-    for edit in changes:
-        result[holders[edit.service]].append(edit)
-    return result
 
 
 def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
@@ -240,6 +313,7 @@ def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Pat
         project=replace(project, profiles=project.profiles or inputs.profiles),
         inventory=sources,
         policy=options.policy or inputs.policy,
+        scale=options.scale or inputs.scale,
     )
     workspace = open_workspace(options, environ, cwd)
     now = {f.shown: f.source.sha256 for f in workspace.project.files}
@@ -360,10 +434,19 @@ def plan_reset(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple
     """
     project = load_project(options.project, environ, cwd)
     if options.override is not None:
-        targets = [_override(options.override, cwd, [], project)]
+        targets = [_override(options.override, cwd, None)]
     else:
-        targets = [Target(f.shown, f.source.path, f.source, f.document.text) for f in project.files]
+        targets = [Target(f.shown, f.source.path, f.source, f.original().text) for f in project.files]
     return tuple(target for target in targets if target.changed)
+
+
+def reset_orphans(options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:
+    """Return the services that a reset leaves nothing of: those that roles were divided into."""
+    override = cwd / options.override if options.override else None
+    project = load_project(options.project, environ, cwd, override=override)
+    inside = {service.name for service in project.services}
+    copies = [service for numbers in project.copies.values() for _, service in sorted(numbers.items())]
+    return tuple(service.name for service in copies if (service.name in inside) == (override is None))
 
 
 def write_reset(targets: tuple[Target, ...], output: Path | None = None) -> tuple[str, ...]:

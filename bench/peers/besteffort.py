@@ -3,9 +3,9 @@
 To give n devices it looks at every way of dividing the free devices of the node into sets of n, takes the division with
 the highest total link score (the first of equals), and out of it the set with the highest score of its own. A last set
 that cannot be filled is padded; padding never spreads over several sets. Shared devices go through another rule
-(NVIDIA/k8s-device-plugin, ``internal/rm/allocate.go``), of which "packed" suits a policy that packs: the device with the
-most workers. Which node, kube-scheduler's default scores do not say, for they look at CPU and memory alone: the first
-that fits.
+(NVIDIA/k8s-device-plugin, ``internal/rm/allocate.go``), of which "packed" suits a policy that packs: the device with
+the most workers. Which node, kube-scheduler's default scores do not say, for they look at CPU and memory alone: the
+first that fits.
 """
 
 from __future__ import annotations

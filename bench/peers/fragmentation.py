@@ -1,8 +1,8 @@
 """Schedulers that look at what is left over: FGD and Gandiva, as their comparison in one simulator states them.
 
 Source: hkust-adsl/kubernetes-scheduler-simulator, ``pkg/utils/frag.go``, ``pkg/simulator/plugin/fgd_score.go``,
-``gandiva_score.go`` and ``open_gpu_share.go``; the paper is Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing
-Workloads with Fragmentation Gradient Descent", USENIX ATC 2023.
+``gandiva_score.go`` and ``open_gpu_share.go``; the paper is Weng et al., "Beware of Fragmentation: Scheduling
+GPU-Sharing Workloads with Fragmentation Gradient Descent", USENIX ATC 2023.
 
 Devices count in thousandths. A node's fragmentation is the mean, over the kinds of workers weighted by how many there
 are, of what is left on the node and of no use to that kind: all of it where the node cannot take one more, else what
@@ -89,14 +89,16 @@ def affinity_of(job: Job) -> str:
 def affinity_score(wanted: str, on_node: set[str], left: int) -> int:
     """Return Gandiva's score of a node, 0 to 100.
 
-    A quarter is for how full it is; three quarters go to a node with this group alone, two to one with others beside it,
-    one to an idle node, none to a node with other groups.
+    A quarter is for how full it is; three quarters go to a node with this group alone, two to one with others beside
+    it, one to an idle node, none to a node with other groups.
     """
     quarter = MAX_NODE_SCORE // 4
-    if wanted in on_node:
-        quarters = 3 if len(on_node) == 1 else 2
+    if not on_node:
+        quarters = 1
+    elif wanted not in on_node:
+        quarters = 0
     else:
-        quarters = 0 if on_node else 1
+        quarters = 3 if len(on_node) == 1 else 2
     return quarter * (MAX_SPEC - left) // MAX_SPEC + quarter * quarters
 
 

@@ -185,3 +185,27 @@ def digest(value: Any) -> str:
     """Return eight hexadecimal digits that stand for a plain value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, default=lambda tagged: [tagged.tag, tagged.value])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def at(data: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what plain data holds at a path; None where it holds nothing."""
+    value: Any = data
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def escaped(value: Any) -> Any:
+    """Return data that was interpolated, ready to be written: every ``$`` doubled."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {k: escaped(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [escaped(v) for v in value]
+    return value

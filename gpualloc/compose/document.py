@@ -34,6 +34,7 @@ BREAKS = "\n\r\x85\u2028\u2029"
 """What libyaml, and so Compose's YAML library, takes for the end of a line (libyaml yaml_private.h, IS_BREAK)."""
 
 _BREAK = re.compile(f"\r\n|[{BREAKS}]")
+_COLON = re.compile(r"[ \t]*:")
 _BLOCK_HEADER = re.compile(r"(?:[&!]\S*[ \t]+)*[|>](?P<indicators>[-+0-9]*)")
 
 
@@ -346,6 +347,10 @@ class _Builder:
         elif parent.key is None:
             parent.key = self.key(parent.node, node)
         else:
+            if isinstance(node, Scalar) and node.start == node.end:
+                # The parser marks a value that is not there by what comes next; it belongs behind its colon.
+                colon = _COLON.match(self.document.text, parent.key.end)
+                node.start = node.end = colon.end() if colon else parent.key.end
             parent.node.append(Entry(parent.key, node))
             parent.key = None
         self.count(node, size, depth)
@@ -392,7 +397,7 @@ def _block_scalar_end(document: Document, start: int, end: int, value: str) -> i
     content = value.rstrip("\n")
     if header is not None and "+" in header["indicators"]:
         # All that was read is content; the last line ending separates it from what follows.
-        return document.previous_end(end) if document.line_start(end) == end and end > first else end
+        return document.previous_end(end) if document.line_start(end) == end else end
     if not content:
         return document.line_end(start)
     last = content[content.rfind("\n") + 1 :]

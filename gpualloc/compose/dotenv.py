@@ -193,7 +193,8 @@ def _read(path: Path, *, needed: bool) -> str:
         if not needed:
             return ""
         if isinstance(error, IsADirectoryError):
-            raise fail("env-file-unreadable", f"{path} is a directory", where, "name a file") from None
-        raise fail("env-file-missing", f"there is no env file {path}", where, "check its name") from None
+            raise fail("env-file-unreadable", "it is a folder", where, "name a file") from None
+        raise fail("env-file-missing", "there is no such env file", where, "check its name") from None
     except OSError as error:
-        raise fail("env-file-unreadable", f"cannot read {path}: {error.strerror}", where) from None
+        hint = "see its permissions, or name another with --env-file"
+        raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", where, hint) from None

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import Tagged
+from gpualloc.compose.data import Tagged, at, escaped
 from gpualloc.compose.document import resolve
 from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
 from gpualloc.compose.patch import Edit
+from gpualloc.compose.workers import taken_away
 from gpualloc.errors import fail
 from gpualloc.policy.environment import environment, written_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from gpualloc.compose.project import Service
-    from gpualloc.compose.reader import Demand, Observer, Role
+    from gpualloc.compose.reader import Demand, Member, Observer
     from gpualloc.model import Host, Inventory, Placement, Policy, Solution
 
 MIG_PREFIX = "MIG-"
@@ -28,54 +30,44 @@ def edits(
 
     ``whole``: every list is written whole, under ``!override``, as a file that is laid over the project's must do; and
     what the project's files say already is said again. Workers that were not placed get no edit here; see ``parked``.
-
-    Raises GpuallocError (``replicas-split``) for a role
-    with several workers, which would have to become several services.
+    The edits name each worker's own service, which a role that is divided only now does not have yet.
     """
     hosts = {host.name: host for host in inventory.hosts}
     placements = {p.worker: p for p in solution.placements}
     result: list[Edit] = []
     for role in demand.roles:
-        if len(role.request.workers) > 1:
-            raise _several(role)
-        for worker in role.request.workers:
-            placement = placements.get(worker.name)
+        for member in role.members:
+            name = member.worker.name
+            placement = placements.get(name)
             if placement is not None:
-                result += _worker(role, placement, policy, hosts[placement.host], whole=whole)
+                found = _worker(member, placement, policy, hosts[placement.host], whole=whole)
+                result += (replace(edit, service=name) for edit in found)
     for observer in demand.observers:
         result += _observer(observer, whole=whole)
     return result
 
 
-def parked(demand: Demand, solution: Solution) -> list[Edit]:
+def parked(demand: Demand, solution: Solution, *, whole: bool = False) -> list[Edit]:
     """Return the edits that keep unplaced workers from starting: no replicas, until a later plan finds room."""
     unplaced = {u.worker for u in solution.unplaced}
     result: list[Edit] = []
     for role in demand.roles:
-        if any(worker.name in unplaced for worker in role.request.workers):
-            name = role.service.name
+        for member in role.members:
+            name = member.worker.name
+            if name not in unplaced:
+                continue
             result.append(Edit(name, ("deploy", "replicas"), 0))
-            if role.service.data.get("scale") is not None:
+            scaled = member.service.data.get("scale") is not None
+            if scaled and (whole or not role.splits or ("scale",) not in taken_away(role.service)):
                 result.append(Edit(name, ("scale",), 0))
     return result
 
 
-def _several(role: Role) -> Exception:
-    count = len(role.request.workers)
-    name = role.service.name
-    scaled = role.service.node("scale") is not None
-    where = role.service.place(*(("scale",) if scaled else ("deploy", "replicas")))
-    hint = f"replicas share one device list: write {name}-1 … {name}-{count} as services of their own"
-    return fail(
-        "replicas-split", f"{name} has {count} replicas, which this version cannot give different GPUs", where, hint
-    )
-
-
-def _worker(role: Role, placement: Placement, policy: Policy, host: Host, *, whole: bool) -> Iterator[Edit]:
-    service = role.service
+def _worker(member: Member, placement: Placement, policy: Policy, host: Host, *, whole: bool) -> Iterator[Edit]:
+    service = member.service
     ids = list(written_ids(policy, placement))
     if host.platform != "wsl2":  # there Docker offers all GPUs or none, and the requests stay as they are
-        yield from _requests(service, role.forms, ids, whole=whole)
+        yield from _requests(service, member.forms, ids, whole=whole)
     variables: dict[str, str] = {}
     visible = visible_devices(service, placement, policy)
     if visible is not None:
@@ -151,21 +143,21 @@ def _device_list(service: Service, forms: list[Form], ids: list[str], *, whole: 
         if form.path == ("gpus",):
             yield Edit(service.name, form.path, [{"device_ids": share}])
             continue
-        entry = _at(service.data, form.path)
+        entry = at(service.data, form.path)
         replaces = "count" if isinstance(entry, dict) and "count" in entry else None
         yield Edit(service.name, (*form.path, "device_ids"), share, replaces)
 
 
 def _appends(service: Service, path: tuple[str | int, ...]) -> bool:
     """Return whether a list written into the service's file would append to one from elsewhere."""
-    if _at(service.base, path) is None:
+    if at(service.base, path) is None:
         return False
     nodes = [service.node(*path[:length]) for length in range(1, len(path) + 1)]
     return not any(node is not None and resolve(node).tag == "!override" for node in nodes)
 
 
 def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[Form, list[str]]]) -> Iterator[Edit]:
-    merged = _at(service.data, path)
+    merged = at(service.data, path)
     entries = [dict(e) if isinstance(e, dict) else e for e in merged] if isinstance(merged, list) else [{}]
     for form, share in shares:
         index = form.path[-1] if isinstance(form.path[-1], int) else 0
@@ -210,7 +202,7 @@ def _observer(observer: Observer, *, whole: bool) -> Iterator[Edit]:
         elif form.kind == "cdi":
             yield Edit(service.name, form.path, f"{CDI_PREFIX}all")
         else:
-            entry = _at(service.data, form.path)
+            entry = at(service.data, form.path)
             replaces = "device_ids" if isinstance(entry, dict) and "device_ids" in entry else None
             yield Edit(service.name, (*form.path, "count"), "all", replaces)
 
@@ -225,31 +217,8 @@ def _observing(service: Service, forms: tuple[Form, ...]) -> Iterator[Edit]:
             others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
             yield Edit(service.name, ("devices",), Tagged("!override", [*escaped(others), f"{CDI_PREFIX}all"]))
         elif path:
-            entries = _at(service.data, path)
+            entries = at(service.data, path)
             fresh = [
                 {k: v for k, v in e.items() if k not in {"count", "device_ids"}} | {"count": "all"} for e in entries
             ]
             yield Edit(service.name, path, Tagged("!override", escaped(fresh)))
-
-
-def escaped(value: Any) -> Any:
-    """Return data that was interpolated, ready to be written: every ``$`` doubled."""
-    if isinstance(value, str):
-        return value.replace("$", "$$")
-    if isinstance(value, dict):
-        return {k: escaped(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [escaped(v) for v in value]
-    return value
-
-
-def _at(data: Mapping[str, Any], path: tuple[str | int, ...]) -> Any:
-    value: Any = data
-    for step in path:
-        if isinstance(value, dict):
-            value = value.get(str(step))
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
-    return value

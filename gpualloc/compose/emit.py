@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import Tagged
-from gpualloc.compose.document import Mapping, Scalar, Sequence, walk
+from gpualloc.compose.data import Tagged, members, scalar_value
+from gpualloc.compose.document import Mapping, Scalar, Sequence, resolve, walk
 
 if TYPE_CHECKING:
     from gpualloc.compose.document import Document, Node
@@ -19,6 +19,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _LIST_ITEM = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_.,/+-]*\Z")
 _FLOW_ITEM = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_./+-]*\Z")
 _DASHES = re.compile(r"[ \t]*(?:-[ \t]+)*(?P<last>-)")
+_NOT_BARE = re.compile(r"[,\[\]{}]|: | #|:$")
 _RESERVED = frozenset(("true", "false", "yes", "no", "on", "off", "null", "y", "n"))
 # Source: YAML 1.1 c-printable, less the line breaks that only YAML 1.1 has, and the byte order mark.
 _UNPRINTABLE = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -140,6 +141,21 @@ def flow(value: Any, style: Style = PLAIN) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(flow(v, style) for v in value) + "]"
     return scalar(value, style)
+
+
+def flow_copy(document: Document, node: Node, style: Style) -> str:
+    """Return a node in flow style, merge keys applied, with its scalars as they are written."""
+    real = resolve(node)
+    tag = f"{real.tag} " if real.tag in {"!override", "!reset"} else ""
+    if isinstance(real, Mapping):
+        parts = [f"{key(k, style)}: {flow_copy(document, v, style)}" for k, v in members(real).items()]
+        return f"{tag}{{{', '.join(parts)}}}"
+    if isinstance(real, Sequence):
+        return f"{tag}[{', '.join(flow_copy(document, item, style) for item in real.items)}]"
+    if real.plain:
+        bare = real.value and not _NOT_BARE.search(real.value) and "\n" not in document.source(real)
+        return tag + (real.value if bare else flow(scalar_value(real), style))
+    return tag + quoted(real.value, real.style if real.style == "'" else '"')
 
 
 def pair(name: str, value: Any, style: Style) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gpualloc.errors import GpuallocError, fail
 from gpualloc.model import GpuCount
+from gpualloc.policy.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def _gpus(service: Service, data: dict[str, Any]) -> Iterator[Form]:
         return
     if not isinstance(value, list):
         hint = "write gpus: all, or gpus: [{count: 1}]"
-        raise fail("request", f"{service.name}: gpus is {value!r}", service.place("gpus"), hint)
+        raise fail("request", f"{service.name}: gpus is {shown(value)}", service.place("gpus"), hint)
     for index, entry in enumerate(value):
         form = _entry(service, entry, ("gpus", index), "gpus")
         if form is not None:
@@ -125,7 +126,9 @@ def _named(
 def _check_keys(entry: dict[str, Any], kind: Kind, bad: Callable[..., GpuallocError]) -> None:
     unknown = next((k for k in entry if k not in _ENTRY_KEYS and not k.startswith("x-")), None)
     if unknown is not None:
-        raise bad(f"a device request has no key {unknown!r}", f"its keys are {', '.join(sorted(_ENTRY_KEYS))}", unknown)
+        raise bad(
+            f"a device request has no key {shown(unknown)}", f"its keys are {', '.join(sorted(_ENTRY_KEYS))}", unknown
+        )
     if kind == "devices" and not isinstance(entry.get("capabilities"), list):
         raise bad("a device request needs capabilities, a list", "write capabilities: [gpu]", "capabilities")
 
@@ -144,7 +147,9 @@ def _device_ids(entry: dict[str, Any], bad: Callable[..., GpuallocError]) -> lis
         raise bad("device_ids must be a list", 'write device_ids: ["0"]', "device_ids")
     wrong = next((i for i in ids if not isinstance(i, str)), None)
     if wrong is not None:
-        raise bad(f"device_ids must hold strings, not {wrong!r}", f'put quotes around it: ["{wrong}"]', "device_ids")
+        raise bad(
+            f"device_ids must hold strings, not {shown(wrong)}", f'put quotes around it: ["{wrong}"]', "device_ids"
+        )
     if len(set(ids)) < len(ids):
         raise bad("device_ids names a device twice", "drop one of the two", "device_ids")
     return ids
@@ -158,7 +163,7 @@ def _count(value: Any, bad: Callable[..., GpuallocError]) -> GpuCount:
     if number == -1:  # what `docker compose config` prints for all
         return ALL
     if number is None or number < 0:
-        raise bad(f"count is {value!r}", "write a whole number, or all", "count")
+        raise bad(f"count is {shown(value)}", "write a whole number, or all", "count")
     return GpuCount(number, number)
 
 

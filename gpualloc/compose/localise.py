@@ -11,8 +11,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import digest, is_empty, members, plain
-from gpualloc.compose.document import Alias, Document, Mapping, Node, Scalar, Sequence, parse, resolve, walk
+from gpualloc.compose.data import digest, is_empty, is_merge, members, merge_sources, plain
+from gpualloc.compose.document import (
+    Alias,
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    block_header,
+    parse,
+    resolve,
+    walk,
+)
 from gpualloc.compose.route import Inherited, own, services_of
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow, line_after, reindent
 from gpualloc.errors import fail
@@ -63,19 +74,28 @@ class _StandIn:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where a stand-in goes: the column of its key or dash, an offset near it, and whether that is in flow style."""
+    """Where a stand-in goes: the column of its key, an offset near it, and whether that is in flow style.
+
+    ``inline``: behind a dash, where a block starts on the same line, at ``column``.
+    """
 
     column: int
     offset: int
     in_flow: bool
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The text of a stand-in, as it follows ``key:``; without a digest it follows the anchor it merges."""
+    """The text of a stand-in: behind a key, or with ``below`` from the end of the key's line on.
+
+    Without a digest it follows the anchor it merges. ``tag`` goes first, with a space before it.
+    """
 
     text: str
+    below: bool
     digest: str | None
+    tag: str = ""
 
 
 @dataclass(slots=True)
@@ -124,9 +144,12 @@ class _Localiser:
     def localise(self, edit: Edit) -> _StandIn | None:
         """Return the first level of the path that is not the service's own, as a splice; None where all of it is."""
         root, services = services_of(self.document, edit.service)
+        if isinstance(root, Mapping) and isinstance(root.index["services"].value, Alias):
+            hint = "write the services out under services:; nothing was written"
+            raise fail("cannot-edit", "services is an alias", self.document.at(root.index["services"].value), hint)
         entry = services.entry(edit.service)
         if entry is None:
-            return self.merged_service(root, services, edit.service)
+            return self.merged_service(services, edit.service)
         node: Node = entry.value
         if isinstance(node, Alias):
             return self.aliased_service(services, node, self.document.column(entry.key.start))
@@ -140,11 +163,8 @@ class _Localiser:
             node = child
         return self.flattened(node, edit)
 
-    def merged_service(self, root: Node, services: Mapping, service: str) -> _StandIn:
+    def merged_service(self, services: Mapping, service: str) -> _StandIn:
         """Give a service that a merge key brings into ``services`` an entry of its own."""
-        if not isinstance(root, Mapping) or isinstance(root.index["services"].value, Alias):
-            hint = "write the services out under services:; nothing was written"
-            raise fail("cannot-edit", "services is an alias", self.document.at(services), hint)
         inherited = members(services)[service]
         block = self.stand_in(inherited, self.end_of(services), service, merge=True)
         return _StandIn((), self.insert(services, service, block), Inherited(None, block.digest))
@@ -153,11 +173,9 @@ class _Localiser:
         """Let a service that is an alias merge the anchor instead."""
         if not isinstance(resolve(alias), Mapping) or is_empty(alias):
             return None
-        if services.flow:
-            block = _Block(f" {{<<: *{alias.name}}}", None)
-        else:
-            block = _Block(f"{self.break_line(column + self.style.step)}<<: *{alias.name}", None)
-        return _StandIn((), self.replace(alias, block), Inherited(self.document.source(alias), None))
+        block = self.merge(alias.name, _Spot(column, alias.start, services.flow), "")
+        splice = self.replace(alias, block)
+        return _StandIn((), splice, Inherited(self.document.text[alias.start : splice.end], None))
 
     def aliased(self, parent: Node, alias: Alias, path: Path, service: str) -> _StandIn | None:
         """Give a mapping or sequence a value of its own in the place of an alias."""
@@ -168,12 +186,12 @@ class _Localiser:
             spot = _Spot(self.document.column(start), alias.start, parent.flow)
         elif isinstance(parent, Sequence):
             start = alias.start
-            spot = _Spot(0 if parent.flow else emit.dash_column(self.document, parent), start, parent.flow)
+            spot = _Spot(self.document.column(start), start, parent.flow, inline=True)
         else:
             return None
         block = self.stand_in(alias, spot, service, merge=path == _ENVIRONMENT)
-        original = self.document.text[start : alias.end]
-        return _StandIn(path, self.replace(alias, block), Inherited(original, block.digest))
+        splice = self.replace(alias, block)
+        return _StandIn(path, splice, Inherited(self.document.text[start : splice.end], block.digest))
 
     def merged(self, parent: Mapping, path: Path, service: str) -> _StandIn | None:
         """Give a mapping its own entry for what a merge key brings into it; None where that is nothing."""
@@ -186,18 +204,18 @@ class _Localiser:
 
     def flattened(self, node: Node, edit: Edit) -> _StandIn | None:
         """Write a mapping without its merge keys where one of them supplies the key that an edit must remove."""
-        if edit.replaces is None or not isinstance(node, Mapping) or node.entry(edit.replaces) is not None:
+        if edit.replaces is None or not isinstance(node, Mapping):
             return None
-        if edit.replaces not in members(node):
+        merged = (source for entry in node.entries if is_merge(entry.key) for source in merge_sources(entry.value))
+        if not any(edit.replaces in members(source) for source in merged):
             return None
         start, end = node.entries[0].key.start, node.entries[-1].value.end
         original = self.document.source(node)
-        values = {key: plain(value) for key, value in members(node).items()}
-        if node.flow:
-            text = ", ".join(emit.pair(k, v, self.style) for k, v in values.items())
-        else:
-            lines = [line for k, v in values.items() for line in emit.entry_lines(k, v, self.style)]
-            text = self.break_line(self.document.column(start)).join(lines)
+        pairs = [
+            f"{emit.key(key, self.style)}: {emit.flow_copy(self.document, value, self.style)}"
+            for key, value in members(node).items()
+        ]
+        text = ", ".join(pairs) if node.flow else self.break_line(self.document.column(start)).join(pairs)
         return _StandIn(edit.path[:-1], Splice(start, end, text), original=original)
 
     def end_of(self, parent: Mapping) -> _Spot:
@@ -207,7 +225,7 @@ class _Localiser:
         return self.style.newline + " " * column
 
     def insert(self, parent: Mapping, step: str, block: _Block) -> Splice:
-        text = f"{emit.key(step, self.style)}:{block.text}"
+        text = f"{emit.key(step, self.style)}:{block.tag}{'' if block.below else ' '}{block.text}"
         if parent.flow:
             return insert_flow(self.document, parent, [text])
         column = self.document.column(parent.entries[0].key.start)
@@ -215,14 +233,16 @@ class _Localiser:
         return Splice(offset, offset, self.break_line(column) + text, 2 * column)
 
     def replace(self, alias: Alias, block: _Block) -> Splice:
-        # The alias stands after "key: " or "- ": a block goes to the next line, a flow value where the alias was.
-        start, text = alias.start, block.text
-        if text.startswith(self.style.newline):
-            while self.document.text[start - 1] == " ":
-                start -= 1
-        else:
-            text = text.lstrip(" ")
-        return Splice(start, alias.end, text)
+        """Put a stand-in in the place of an alias: a block goes below its key, and a comment stays beside that."""
+        start, end = alias.start, alias.end
+        if not block.below:
+            return Splice(start, end, f"{block.tag} {block.text}".lstrip(" "))
+        while self.document.text[start - 1] == " ":
+            start -= 1
+        comment = self.document.text[end : self.document.line_end(end)]
+        if not comment.lstrip().startswith("#"):
+            comment = ""
+        return Splice(start, end + len(comment), block.tag + comment + block.text)
 
     def stand_in(self, node: Node, at: _Spot, service: str, *, merge: bool) -> _Block:
         """Return what follows ``key:`` for an inherited value: a merge of its anchor, or a copy."""
@@ -230,32 +250,53 @@ class _Localiser:
         name = real.anchor
         mergeable = isinstance(real, Mapping) and self.edited.get(id(real), service) == service
         if merge and mergeable and name and self.anchors.find(name, at.offset) is real:
-            merged = f"<<: *{name}"
-            if at.in_flow:
-                return _Block(f" {{{merged}}}", None)
-            return _Block(self.break_line(at.column + self.style.step) + merged, None)
-        text = self.copy(real, at.column) if not at.in_flow and self.means_the_same(real, at.offset) else None
-        if text is None:
-            text = f" {emit.flow(plain(real), self.style)}"
-        return _Block(text, digest(plain(real)))
+            return self.merge(name, at, _tag(real))
+        block = self.copy(real, at) if not at.in_flow and self.can_be_copied(real, at.offset) else None
+        text = emit.flow_copy(self.document, real, self.style)
+        return block or _Block(text, below=False, digest=digest(plain(real)))
 
-    def means_the_same(self, node: Node, offset: int) -> bool:
-        """Return whether the aliases in a block stand for the same nodes at ``offset``: names can be given twice."""
-        aliases = (inner for inner in walk(node) if isinstance(inner, Alias))
+    def merge(self, name: str, at: _Spot, tag: str) -> _Block:
+        """Return a mapping of nothing but a merge key."""
+        merged = f"<<: *{name}"
+        if at.in_flow:
+            return _Block(f"{{{merged}}}", below=False, digest=None, tag=tag)
+        return _Block(self.break_line(at.column + self.style.step) + merged, below=True, digest=None, tag=tag)
+
+    def can_be_copied(self, node: Node, offset: int) -> bool:
+        """Return whether a block's text means the same at ``offset``.
+
+        Its aliases may stand for other nodes there, since names can be given twice; and a block scalar at its end takes
+        blank lines, or the end of the file, for its own.
+        """
+        inner = list(walk(node))
+        last = inner[-1]
+        if isinstance(last, Scalar) and last.style in {"|", ">"}:
+            header = block_header(self.document.source(last))
+            if (
+                header is None
+                or "+" in header["indicators"]
+                or self.document.line_ends[-1] > self.document.line_starts[-1]
+            ):
+                return False
+        aliases = (one for one in inner if isinstance(one, Alias))
         return all(self.anchors.find(alias.name, offset) is resolve(alias) for alias in aliases)
 
-    def copy(self, node: Scalar | Mapping | Sequence, column: int) -> str | None:
-        """Return a block collection's source, re-indented to stand below a key at ``column``; None for other nodes."""
-        tag = f" {node.tag}" if node.tag in {"!override", "!reset"} else ""
+    def copy(self, node: Scalar | Mapping | Sequence, at: _Spot) -> _Block | None:
+        """Return a block collection's source, re-indented to stand in another place; None for other nodes."""
+        tag = _tag(node)
         if isinstance(node, Mapping) and not node.flow and node.entries:
-            column += self.style.step
+            column = at.column + self.style.step
             start = node.entries[0].key.start
         elif isinstance(node, Sequence) and not node.flow and node.items:
-            column += self.style.dash
+            column = at.column + self.style.dash
             start = emit.dash(self.document, node, 0)
         else:
             return None
-        return f"{tag}{self.break_line(column)}{self.without_anchors(node, start, column)}"
+        if at.inline:
+            text = self.without_anchors(node, start, at.column)
+            return None if tag else _Block(text, below=False, digest=digest(plain(node)))
+        text = self.break_line(column) + self.without_anchors(node, start, column)
+        return _Block(text, below=True, digest=digest(plain(node)), tag=tag)
 
     def without_anchors(self, node: Mapping | Sequence, start: int, column: int) -> str:
         """Return a block's source from ``start`` on, re-indented, its anchors left behind: they are defined once."""
@@ -264,11 +305,20 @@ class _Localiser:
         for inner in walk(node):
             if inner is node or isinstance(inner, Alias) or not inner.anchor:
                 continue
-            at = self.document.text.index(f"&{inner.anchor}", inner.start) - start
+            at = self.document.text.index(f"&{inner.anchor}", inner.start)
             end = at + len(inner.anchor) + 1
-            if text[end : end + 1] == " ":
+            first = inner.entries[0].key.start if isinstance(inner, Mapping) and not inner.flow else end
+            alone = not self.document.text[end:first].strip()
+            if alone and self.document.column(first) == self.document.column(at):
+                end = first  # the anchor had a line of its own, behind a dash
+            elif self.document.text[end : end + 1] == " ":
                 end += 1
-            elif text[at - 1 : at] == " ":
+            elif self.document.text[at - 1] == " ":
                 at -= 1
-            removals.append(Splice(at, end, ""))
+            removals.append(Splice(at - start, end - start, ""))
         return reindent(apply_splices(text, removals), column - self.document.column(start))
+
+
+def _tag(node: Node) -> str:
+    """Return a node's tag, where it is one of those that Compose gives a meaning, to stand behind a colon."""
+    return f" {node.tag}" if isinstance(node, (Mapping, Sequence)) and node.tag in {"!override", "!reset"} else ""

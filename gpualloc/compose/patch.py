@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose import emit
-from gpualloc.compose.data import is_empty
-from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
+from gpualloc.compose.data import Tagged, is_empty, members, scalar_value
+from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, parse, resolve
 from gpualloc.compose.localise import localise
 from gpualloc.compose.route import Edit, Inverse, item_index, own, path_text, services_of
 from gpualloc.compose.separate import move_down, outermost, shared
@@ -89,7 +89,8 @@ class _Writer:
         entry: Entry | None = services.entry(edit.service)
         if entry is None:
             raise self.cannot(edit, services)
-        node, in_flow = entry.value, services.flow
+        node: Node = entry.value
+        in_flow = services.flow
         for depth, step in enumerate(edit.path[:-1]):
             if is_empty(node) or self.is_absent(node, step):
                 self.fill(edit, depth, node, entry, inverse, in_flow=in_flow)
@@ -97,7 +98,8 @@ class _Writer:
             child = own(node, (step,))
             if child is None or not isinstance(node, (Mapping, Sequence)):
                 raise self.cannot(edit, node)
-            entry, in_flow = (node.index[str(step)] if isinstance(node, Mapping) else None), node.flow
+            in_flow = node.flow
+            entry = node.index[str(step)] if isinstance(node, Mapping) else None
             node = child
         if is_empty(node):
             self.fill(edit, len(edit.path) - 1, node, entry, inverse, in_flow=in_flow)
@@ -109,17 +111,27 @@ class _Writer:
 
     def fill(self, edit: Edit, depth: int, node: Node, entry: Entry | None, inverse: Inverse, *, in_flow: bool) -> None:
         """Note keys that go into a mapping, or in the place of an empty value."""
+        if any(isinstance(step, int) for step in edit.path[depth:]):
+            raise self.cannot(edit, node)  # the list is not in this file
         if not is_empty(node):
-            inverse.remember(edit.path, None)
             entry = None
         elif entry is None:
             raise self.cannot(edit, node)
         else:
-            inverse.remember(edit.path[:depth], self.entry_line(entry, in_flow=in_flow))
+            inverse.filled.setdefault(edit.path[:depth], self.entry_line(entry, in_flow=in_flow))
+        inverse.remember(edit.path, None)
         tree = self.fills.setdefault(id(node), _Fill(node, entry, in_flow)).tree
         for step in edit.path[depth:-1]:
-            tree = tree.setdefault(str(step), {})
+            inner = tree.setdefault(str(step), self.fresh(node, str(step)))
+            tree = inner.value if isinstance(inner, Tagged) else inner
+            node = _NOTHING
         tree[str(edit.path[-1])] = edit.value
+
+    def fresh(self, node: Node, step: str) -> Any:
+        """Return the mapping for a new key: under ``!override`` where an empty value that is merged in has that."""
+        merged = members(node).get(step) if isinstance(node, Mapping) else None
+        tag = resolve(merged).tag if merged is not None else None
+        return Tagged(_OVERRIDE, {}) if tag in {_OVERRIDE, "!reset"} else {}
 
     def write_last(self, edit: Edit, node: Node, inverse: Inverse) -> None:
         """Write the last step of a path into the collection that holds it."""
@@ -130,7 +142,7 @@ class _Writer:
             if old is None:
                 self.fill(edit, len(edit.path) - 1, node, None, inverse, in_flow=node.flow)
             else:
-                inverse.remember(edit.path, self.document.text[old.key.start : old.value.end])
+                inverse.remember(edit.path, self.document.text[old.key.start : self.end_of(old, edit)])
                 self.replace(old, str(step), edit.value, in_flow=node.flow)
         elif isinstance(node, Sequence):
             index = item_index(node, step)
@@ -145,6 +157,14 @@ class _Writer:
                 raise self.cannot(edit, node)
         else:
             raise self.cannot(edit, node)
+
+    def end_of(self, old: Entry, edit: Edit) -> int:
+        """Return where the text ends that an edit replaces: past a comment, where a block list gets another length."""
+        value = old.value
+        whole = isinstance(value, Sequence) and not value.flow and _is_flat(edit.value)
+        if whole and isinstance(value, Sequence) and len(value.items) != len(edit.value):
+            return self.document.line_end(value.end)
+        return value.end
 
     def finish(self) -> list[Splice]:
         """Return all splices, insertions into one container in the order of the edits."""
@@ -165,13 +185,13 @@ class _Writer:
     def fill_empty(self, entry: Entry, fill: _Fill) -> None:
         """Put keys where an entry has an empty value."""
         value = entry.value
-        tag = f" {_OVERRIDE}" if not isinstance(value, Alias) and value.tag in {_OVERRIDE, "!reset"} else ""
+        tag = f" {_OVERRIDE}" if resolve(value).tag in {_OVERRIDE, "!reset"} else ""
         start = value.start
         while start > entry.key.end and self.document.text[start - 1] == " ":
             start -= 1
         if fill.in_flow:
             colon = "" if ":" in self.document.text[entry.key.end : start] else ":"
-            self.splices.append(Splice(start, value.end, f"{colon}{tag} {emit.flow(fill.tree, self.style)}"))
+            self.splices.append(Splice(start, value.end, f"{colon}{tag} {emit.flow(fill.tree, self.style)}", 2))
             return
         if start < value.end or tag:
             self.splices.append(Splice(start, value.end, tag))
@@ -209,11 +229,19 @@ class _Writer:
         same_key = entry.key.value == name
         if same_key and isinstance(old, Sequence) and not old.flow and old.items and _is_flat(value):
             self.replace_items(old, value)
-        elif same_key and old.start < old.end and not (in_flow and self.document.text[old.start - 1] == ":"):
+        elif same_key and self.is_inline(entry, in_flow=in_flow):
             self.splices.append(Splice(old.start, old.end, self.value(value, old)))
         else:
             key = self.document.source(entry.key) if same_key else emit.key(name, self.style)
             self.splices.append(Splice(entry.key.start, old.end, f"{key}: {self.value(value, old)}"))
+
+    def is_inline(self, entry: Entry, *, in_flow: bool) -> bool:
+        """Return whether a value can be replaced where it stands: behind its key, with a space between."""
+        old = entry.value
+        if old.start == old.end or (isinstance(old, (Mapping, Sequence)) and not old.flow):
+            return False
+        between = self.document.text[entry.key.end : old.start]
+        return "\n" not in between and not (in_flow and between.endswith(":"))
 
     def value(self, value: Any, old: Node) -> str:
         """Return a new value in flow style, a string quoted as the old one was."""
@@ -225,7 +253,7 @@ class _Writer:
         """Give a block list of strings new items, line by line, so that comments between them stay."""
         for item, text in zip(old.items, value, strict=False):
             style = item.style if isinstance(item, Scalar) else None
-            if not (isinstance(item, Scalar) and item.value == text and not item.plain):
+            if not (isinstance(item, Scalar) and scalar_value(item) == text):
                 self.splices.append(Splice(item.start, item.end, emit.quoted(text, style or self.style.quote)))
         gone = [index >= len(value) for index in range(len(old.items))]
         if any(gone):
@@ -253,6 +281,7 @@ class _Writer:
 
 
 _OVERRIDE = "!override"
+_NOTHING = Scalar(0, 0, "", None)
 
 
 def _is_flat(value: Any) -> bool:

@@ -13,17 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.data import check_merges, lookup, members, plain
 from gpualloc.compose.document import Document, Mapping, parse, resolve
 from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
 from gpualloc.compose.interpolate import interpolate
 from gpualloc.compose.merge import merge_service, strip, variables
+from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.document import Node
@@ -74,13 +76,27 @@ class ProjectOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComposeFile:
-    """One file of a project: as it is (``current``), and as it was before gpualloc wrote to it (``document``)."""
+    """One file of a project: as it is (``current``), and without what gpualloc pinned in it (``document``).
+
+    There a role that gpualloc divided stays so, with what people changed in its workers' services.
+    """
 
     shown: str
     source: Source
     current: Document
     document: Document
     record: Record
+
+    def original(self) -> Document:
+        """Return the file as it was before gpualloc, roles in one piece. Raises GpuallocError (``record``)."""
+        return unsplit(self.document, self.record)
+
+    def workers(self) -> dict[str, dict[int, str]]:
+        """Return the services, by role and number, that roles of this file were divided into."""
+        return {
+            role: {n: worker_name(role, n) for n in numbers}
+            for role, numbers in present(self.document, self.record).items()
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +106,7 @@ class Service:
     ``file`` is the one to edit. ``base`` is what ``extends`` and earlier files supply under that file's own node: lists
     written there append to it.
     ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
+    ``parts``: every file that says something of it, in the order in which they are laid over each other.
     """
 
     name: str
@@ -100,6 +117,7 @@ class Service:
     ask: dict[str, Any] | bool | None
     enabled: bool
     pins: ComposeFile | None = None
+    parts: tuple[ComposeFile, ...] = ()
 
     def node(self, *path: str | int, current: bool = False) -> Node | None:
         """Return the node at a path of this service in its file; None where the file has none."""
@@ -132,7 +150,12 @@ class Service:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Project:
-    """All of a Compose project that matters here. ``directory`` is where relative paths start."""
+    """All of a Compose project that matters here. ``directory`` is where relative paths start.
+
+    ``copies``: by role and number, the services that gpualloc divided roles into. Where it did so in an override file,
+    the role itself is among ``services``, else the copies are. ``replicas``: how many each is to have, where a record
+    says so.
+    """
 
     name: str
     directory: Path
@@ -140,6 +163,9 @@ class Project:
     services: tuple[Service, ...]
     profiles: tuple[str, ...]
     warnings: tuple[Diagnostic, ...]
+    copies: MappingType[str, MappingType[int, Service]] = field(default_factory=dict)
+    replicas: MappingType[str, int] = field(default_factory=dict)
+    override: ComposeFile | None = None
 
 
 def load_project(
@@ -159,6 +185,8 @@ def load_project(
     profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
     reader = _Reader(environment, cwd)
     layers = [(path, environment) for path in paths]
+    for path in (*paths, *((override,) if override else ())):
+        reader.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None
@@ -166,6 +194,13 @@ def load_project(
         pins = reader.load(override, edited=False)
         now = reader.services([*layers, (override, environment)], current=True, edited=len(layers))
     services = tuple(reader.service(name, then[name], now.get(name), profiles, pins) for name in then)
+    copies, replicas = _divided(services, reader.files.values())
+    if pins is not None:
+        copies |= {
+            role: {n: reader.service(name, then[role], now[name], profiles, pins) for n, name in numbers.items()}
+            for role, numbers in _divided_over(pins, then, now).items()
+        }
+        replicas |= {role: divided.replicas for role, divided in pins.record.roles.items() if role in then}
     name = options.project_name or environment.get("COMPOSE_PROJECT_NAME") or reader.project_name
     return Project(
         name=normalize_name(name or directory.resolve().name),
@@ -174,7 +209,39 @@ def load_project(
         services=services,
         profiles=profiles,
         warnings=tuple(reader.warnings()),
+        copies=copies,
+        replicas=replicas,
+        override=pins,
     )
+
+
+def _divided(
+    services: tuple[Service, ...], files: Iterable[ComposeFile]
+) -> tuple[dict[str, dict[int, Service]], dict[str, int]]:
+    """Return the services of the roles that were divided in place, and how many each role is to have."""
+    by_name = {service.name: service for service in services}
+    copies: dict[str, dict[int, Service]] = {}
+    replicas: dict[str, int] = {}
+    for file in files:
+        for role, numbers in file.workers().items():
+            found = {n: by_name[name] for n, name in numbers.items() if name in by_name}
+            if found:
+                copies[role], replicas[role] = found, file.record.roles[role].replicas
+    return copies, replicas
+
+
+def _divided_over(
+    pins: ComposeFile, then: MappingType[str, _Layered], now: MappingType[str, _Layered]
+) -> dict[str, dict[int, str]]:
+    """Return the services, by role and number, that an override file divides the project's roles into."""
+    result: dict[str, dict[int, str]] = {}
+    for name, layered in now.items():
+        extends = strip(layered.data.get("extends"))
+        role = str(extends.get("service")) if isinstance(extends, dict) else ""
+        number = name.removeprefix(f"{role}-")
+        if layered.holder is pins and role in then and name not in then and number.isdecimal():
+            result.setdefault(role, {})[int(number)] = name
+    return result
 
 
 def normalize_name(name: str) -> str:
@@ -218,6 +285,7 @@ class _Layered:
     holder: ComposeFile
     ask: dict[str, Any] | bool | None
     gpu: bool
+    parts: tuple[ComposeFile, ...]
 
 
 @dataclass(slots=True)
@@ -226,6 +294,8 @@ class _Reader:
     cwd: Path
     files: dict[Path, ComposeFile] = field(default_factory=dict)
     extended: dict[Path, ComposeFile] = field(default_factory=dict)
+    folders: dict[Path, Path] = field(default_factory=dict)
+    """Where the paths of the project's own files start: in the project's directory. Those of others start in theirs."""
     unset: set[str] = field(default_factory=set)
     project_name: str | None = None
 
@@ -286,6 +356,9 @@ class _Reader:
         read = partial(self.read, document, environment)
         for name, node in nodes.items():
             place = document.at(node, f"services.{name}")
+            if resolve(node).tag == "!reset":
+                result.pop(name, None)
+                continue
             own = read(node, name)
             base = self.extends(own, nodes, file, environment, (name,), current=current) if "extends" in own else {}
             data = merge_service(base, own, place) if base else own
@@ -295,17 +368,18 @@ class _Reader:
             gpu = mentions_gpu(own)
             before = result.get(name)
             if before is None:
-                result[name] = _Layered(data, base, file, ask, gpu)
+                result[name] = _Layered(data, base, file, ask, gpu, (file,))
                 continue
+            parts = (*before.parts, file)
             merged = merge_service(before.data, data, place)
             if isinstance(before.ask, dict) and isinstance(ask, dict):
                 ask = before.ask | ask
             ask = before.ask if ask is None else ask
             if gpu or (entry is not None and not before.gpu):
                 under = merge_service(before.data, base, place) if base else before.data
-                result[name] = _Layered(merged, under, file, ask, gpu=True)
+                result[name] = _Layered(merged, under, file, ask, gpu=True, parts=parts)
             else:
-                result[name] = _Layered(merged, before.base, before.holder, ask, before.gpu)
+                result[name] = _Layered(merged, before.base, before.holder, ask, before.gpu, parts)
 
     def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
         """Return a service's data as one file has it, interpolated where it is read."""
@@ -383,7 +457,8 @@ class _Reader:
         if not isinstance(name, str):
             raise fail("extends", "extends names no service", where, "write extends: {service: NAME}")
         if isinstance(value, dict) and value.get("file"):
-            path = _folder(file.source.path) / str(value["file"])
+            home = Path(os.path.abspath(file.source.path))  # noqa: PTH100 - as in load()
+            path = self.folders.get(home, home.parent) / str(value["file"])
             file = self.load(path, edited=False)
             document = file.current if current else file.document
             nodes = {}
@@ -427,6 +502,8 @@ class _Reader:
             )
             inner = load_environment(directory, env_files or None, environment)
             name = self.project_name
+            for path in paths:
+                self.folders.setdefault(Path(os.path.abspath(path)), directory)  # noqa: PTH100 - as in load()
             services = self.services([(path, inner) for path in paths], current=current)
             self.project_name = name
             for key, service in services.items():
@@ -446,6 +523,7 @@ class _Reader:
             file=then.holder,
             ask=then.ask,
             pins=pins,
+            parts=then.parts,
             enabled=not names or "*" in profiles or any(p in profiles for p in names),
         )
 

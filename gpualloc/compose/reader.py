@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpualloc.compose.copies import worker_name
 from gpualloc.compose.forms import DEVICES, Form, Kind, Path, forms_of, pinned
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker
 from gpualloc.policy.asks import combine, parse_ask
 from gpualloc.policy.roles import ignored, roles_for
 
 if TYPE_CHECKING:
-    from gpualloc.compose.project import Project, Service
-    from gpualloc.model import Policy
+    from collections.abc import Iterator
+    from collections.abc import Mapping as MappingType
 
-OBSERVERS = ("*dcgm-exporter*", "*nvitop-exporter*")
-"""Images of monitors: they look at every GPU and use none."""
+    from gpualloc.compose.project import Project, Service
+    from gpualloc.model import Policy, PortRule
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One worker of a role, with the service to write for it, and the forms that one asks in.
+
+    ``present``: whether the worker has a service of its own. Without, ``service`` is the one that it will be made from.
+    """
+
+    worker: Worker
+    service: Service
+    forms: tuple[Form, ...]
+    present: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A service that asks for GPUs, with its request and the forms it asks in; no forms: only ``x-gpualloc`` does."""
+    """A service that asks for GPUs, with its request and the forms it asks in; no forms: only ``x-gpualloc`` does.
+
+    A role that is divided into a service for each worker has the first's. ``members``: in the order of the request's
+    workers. ``surplus``: services of workers that it is not to have any more. ``ports``: what its replicas do with
+    host ports.
+    """
 
     service: Service
     request: Request
     forms: tuple[Form, ...]
+    members: tuple[Member, ...]
+    divided: bool = False
+    surplus: tuple[Service, ...] = ()
+    ports: PortRule = "increment"
+
+    @property
+    def name(self) -> str:
+        """The role's name, which is not that of its first service once it is divided."""
+        return self.request.role
+
+    @property
+    def splits(self) -> bool:
+        """Whether it is one service of the project's files, which is to become a service for each worker."""
+        return self.service.name == self.name and self.members[0].worker.name != self.name
+
+    @property
+    def shares(self) -> bool:
+        """Whether its workers are containers of one service now, alike in all."""
+        return self.splits and not self.divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +78,30 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a project asks for. ``notes`` tell of pins that are left as they are."""
+    """What a project asks for. ``notes`` tell of pins that are left as they are, in the services ``left`` alone."""
 
     roles: tuple[Role, ...]
     observers: tuple[Observer, ...]
     notes: tuple[Diagnostic, ...]
+    left: frozenset[str] = frozenset()
 
 
-def read_demand(project: Project, policy: Policy) -> Demand:
-    """Return what the project's enabled services ask for under a policy.
+def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] | None = None) -> Demand:
+    """Return what the project's enabled services ask for under a policy. ``scale``: other numbers of workers, by role.
 
-    Raises GpuallocError with one diagnostic for every service that asks in a way Compose or gpualloc cannot take.
+    Raises GpuallocError with one diagnostic for every service that asks in a way Compose or gpualloc cannot take;
+    ``scale`` for a number of workers that cannot be.
     """
     roles: list[Role] = []
     observers: list[Observer] = []
     notes: list[Diagnostic] = []
     problems: list[Diagnostic] = []
-    for service in project.services:
+    left: set[str] = set()
+    for subject in _subjects(project, scale or {}):
+        if _left_alone(subject.service, subject.name, policy) is not None:
+            left |= {one.name for one in subject.copies.values()} or {subject.service.name}
         try:
-            found = _read(service, policy, notes)
+            found = _read(subject, policy, notes)
         except GpuallocError as error:
             problems += error.diagnostics
             continue
@@ -68,35 +111,75 @@ def read_demand(project: Project, policy: Policy) -> Demand:
             observers.append(found)
     if problems:
         raise GpuallocError(*problems)
-    return Demand(tuple(roles), tuple(observers), tuple(notes))
+    _check_scale(scale or {}, roles)
+    return Demand(tuple(roles), tuple(observers), tuple(notes), frozenset(left))
 
 
-def _read(service: Service, policy: Policy, notes: list[Diagnostic]) -> Role | Observer | None:
-    left = _left_alone(service, policy)
+def _check_scale(scale: MappingType[str, int], roles: list[Role]) -> None:
+    for name, count in scale.items():
+        if count < 1:
+            hint = f"docker compose stop {name} stops it; deploy.replicas: 0 in the file keeps it from starting"
+            raise fail("scale", f"--scale {name}={count}: a role has at least one worker", None, hint)
+        if not any(role.name == name for role in roles):
+            names = ", ".join(role.name for role in roles) or "none"
+            raise fail("scale", f"--scale {name}={count}: no role is so named", None, f"the roles are: {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What may be a role: a service, or those it was divided into, by number. ``wanted``: how many, if not as it says.
+
+    ``split`` where a single worker is to have a service of its own number too.
+    """
+
+    name: str
+    service: Service
+    copies: MappingType[int, Service]
+    wanted: int | None
+    divided: bool
+
+
+def _subjects(project: Project, scale: MappingType[str, int]) -> Iterator[_Subject]:
+    """Yield each service of the project, those of a divided role once, where the first of them stands."""
+    owner = {s.name: role for role, numbers in project.copies.items() for s in numbers.values()}
+    seen: set[str] = set()
+    for service in project.services:
+        role = owner.get(service.name, service.name)
+        if role in seen:
+            continue
+        seen.add(role)
+        copies = project.copies.get(role, {})
+        first = copies[min(copies)] if service.name in owner else service
+        wanted = scale.get(role, project.replicas.get(role))
+        yield _Subject(role, first, copies, wanted, divided=bool(copies))
+
+
+def _read(subject: _Subject, policy: Policy, notes: list[Diagnostic]) -> Role | Observer | None:
+    service, name = subject.service, subject.name
+    left = _left_alone(service, name, policy)
     if left is not None:
-        if any(form.ids for form in forms_of(service, service.now)):
-            notes.append(
-                Diagnostic("left-alone", f"{service.name} keeps its pins: {left}", service.place(), severity="note")
-            )
+        if any(form.ids for one in subject.copies.values() or (service,) for form in forms_of(one, one.now)):
+            notes.append(Diagnostic("left-alone", f"{name} keeps its pins: {left}", service.place(), severity="note"))
         return None
     own = _own_ask(service)
-    by_policy = roles_for(policy, service.name)
+    by_policy = roles_for(policy, name)
     forms = forms_of(service, service.data)
     if not forms and own is None and (by_policy is None or by_policy.gpus is None):
         return None
     ask = combine(own, by_policy) or Ask()
     image = service.data.get("image")
-    watcher = isinstance(image, str) and any(fnmatch.fnmatchcase(image, glob) for glob in OBSERVERS)
+    watcher = isinstance(image, str) and observes(image)
     if ask.observe or (watcher and ask.observe is None):
         return Observer(service, forms, asked=bool(ask.observe))
     count = ask.gpus or _agreed(service, forms) or GpuCount(1, 1)
-    replicas = replicas_of(service)
-    if count.max == 0 or replicas == 0:
+    written = replicas_of(service)
+    replicas = written if subject.wanted is None else subject.wanted
+    if count.max == 0 or replicas <= 0:
         return None
-    current = pinned(forms_of(service, service.now)) if replicas == 1 else None
+    members = _members(subject, forms, written, replicas)
     request = Request(
-        role=service.name,
-        workers=_workers(service.name, replicas, current),
+        role=name,
+        workers=tuple(member.worker for member in members),
         gpus=count,
         memory_mib=ask.memory_mib,
         exclusive=bool(ask.exclusive),
@@ -112,14 +195,50 @@ def _read(service: Service, policy: Policy, notes: list[Diagnostic]) -> Role | O
         hand_pinned=own is None and ask.gpus is None and ask.memory_mib is None and pinned(forms) is not None,
         where=service.place(*(forms[0].path if forms else ())),
     )
-    return Role(service, request, forms)
+    surplus = tuple(one for number, one in subject.copies.items() if number > replicas)
+    return Role(service, request, forms, members, subject.divided, surplus, ask.ports or "increment")
 
 
-def _left_alone(service: Service, policy: Policy) -> str | None:
+def _members(subject: _Subject, forms: tuple[Form, ...], written: int, replicas: int) -> tuple[Member, ...]:
+    """Return a role's workers: each with its own service, where it has one, else with the first's.
+
+    Raises GpuallocError (``replicas-differ``) where services of one role ask in different ways.
+    """
+    service, name = subject.service, subject.name
+    if service.name != name and written != 1:
+        hint = f"its role's number of workers is replicas in the record, or --scale {name}=N"
+        raise fail("replicas-differ", f"{service.name} has {written} replicas of its own", service.place(), hint)
+    if not subject.divided and written == replicas == 1:
+        return (Member(Worker(name, 1, pinned(forms_of(service, service.now))), service, forms, present=True),)
+    found: list[Member] = []
+    for number in range(1, replicas + 1):
+        own = subject.copies.get(number)
+        if own is None:
+            found.append(Member(Worker(worker_name(name, number), number), service, forms, present=False))
+            continue
+        own_forms = forms_of(own, own.data)
+        if own is not service:
+            _check_alike(service, forms, own, own_forms, written)
+        worker = Worker(own.name, number, pinned(forms_of(own, own.now)))
+        found.append(Member(worker, own, own_forms, present=True))
+    return tuple(found)
+
+
+def _check_alike(
+    first: Service, forms: tuple[Form, ...], own: Service, own_forms: tuple[Form, ...], count: int
+) -> None:
+    asks = [(_agreed(service, some), service.ask) for service, some in ((first, forms), (own, own_forms))]
+    if asks[0] != asks[1] or replicas_of(own) != count:
+        where = own.place(*(own_forms[0].path if own_forms else ()))
+        hint = "let all of a role's services ask alike; its number of workers is replicas in the record, or --scale"
+        raise fail("replicas-differ", f"{own.name} asks for something else than {first.name}", where, hint)
+
+
+def _left_alone(service: Service, name: str, policy: Policy) -> str | None:
     """Return why a service is none of our business, or None if it may be."""
     if service.ask is False:
         return "x-gpualloc: false"
-    if ignored(policy, service.name):
+    if ignored(policy, name):
         return f"the policy {policy.name} ignores it"
     if not service.enabled:
         return "its profile is not active"
@@ -141,12 +260,6 @@ def _own_ask(service: Service) -> Ask | None:
         return Place(found.file, found.line, found.column, f"services.{service.name}.x-gpualloc.{path}".rstrip("."))
 
     return parse_ask(service.ask, place)
-
-
-def _workers(role: str, replicas: int, current: tuple[str, ...] | None) -> tuple[Worker, ...]:
-    if replicas == 1:
-        return (Worker(role, 1, current),)
-    return tuple(Worker(f"{role}-{n}", n) for n in range(1, replicas + 1))
 
 
 def replicas_of(service: Service) -> int:

@@ -7,9 +7,15 @@ have an empty entry. Otherwise an entry has
 - ``request``: the text to put in the place of ``device_ids`` instead of ``count: N``, or null for none;
 - ``env``: other variables that were added;
 - ``original``: by path, the text to put back, or null where there was nothing;
+- ``filled``: by path, the text of an entry whose value was empty, to put back when it is empty again;
 - ``inherits``: by path, the alias that a local copy took the place of, and a digest of what it stood for;
 - ``wrapped``: by path, the text between a key and its mapping, where the mapping was moved below a merge key;
 - ``kept``: what the plain inverse must leave alone: ``environment``, ``devices``.
+
+A role that was divided into a service for each worker has an entry under ``roles``, with ``replicas``, the number that
+people may change, and what makes the first worker's service the role's again: ``original``, ``inherits`` and
+``wrapped`` as above, and ``gone``: by path, for an entry that was taken away, the key before it, the lines between
+them, and its text.
 
 ``$`` is doubled in the recorded text, since Compose interpolates it. A re-plan reads the restored text, so it sees the
 requests as people wrote them, and writes from there: applying twice changes nothing because it does the same edits to
@@ -25,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from gpualloc.compose import emit
 from gpualloc.compose.data import plain
 from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Sequence, block_header, parse, walk
-from gpualloc.compose.route import Inherited, Inverse, find_service, own, parse_path, path_text
+from gpualloc.compose.route import Divided, Gone, Inherited, Inverse, find_service, own, parse_path, path_text
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow
 from gpualloc.errors import GpuallocError, Place, fail
 
@@ -45,31 +51,42 @@ DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devic
 
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
-_INHERITED = re.compile(r"(?P<text>.*?) ?(?:#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
-_PARTS = frozenset(("request", "env", "original", "inherits", "wrapped", "kept"))
+_INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
+_PARTS = frozenset(("request", "env", "original", "filled", "inherits", "wrapped", "kept"))
 _KEPT = frozenset(("environment", "devices"))
+_INVERSE = ("original", "filled", "inherits", "wrapped")
+_ROLE = frozenset(("replicas", "gone", *_INVERSE))
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a file's ``x-gpualloc`` mapping says, by service. ``chomp``: see ``seal``."""
+    """What a file's ``x-gpualloc`` mapping says, by service and role. ``chomp``: see ``seal``."""
 
     services: dict[str, Inverse] = field(default_factory=dict)
     chomp: str | None = None
+    roles: dict[str, Divided] = field(default_factory=dict)
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # Writing
 
 
-def append(document: Document, inverses: MappingType[str, Inverse], chomp: str | None = None) -> Document:
-    """Return the document with the record of these edits at its end.
+def append(
+    document: Document,
+    inverses: MappingType[str, Inverse],
+    chomp: str | None = None,
+    roles: MappingType[str, Divided] | None = None,
+) -> Document:
+    """Return the document with the record of these edits, and of the roles divided, at its end.
 
     A file without a final newline gets none, so that removing the record gives the same bytes back. Raises
     GpuallocError (``compose-shape``) if the last YAML document is not a mapping.
     """
     services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
-    value: dict[str, Any] = {"version": VERSION, "services": services}
+    value: dict[str, Any] = {"version": VERSION}
+    if roles:
+        value["roles"] = {name: role_entry(document, divided) for name, divided in roles.items()}
+    value["services"] = services
     if chomp is not None:
         value["chomp"] = chomp
     root = document.roots[-1]
@@ -83,9 +100,9 @@ def append(document: Document, inverses: MappingType[str, Inverse], chomp: str |
     block = style.newline.join(indent + line for line in _lines(value, style))
     # Blanks after the last line ending may not come before the record: they would be part of a block scalar there.
     offset = document.end
-    while offset and document.text[offset - 1] in " \t":
+    while offset > root.end and document.text[offset - 1] in " \t":
         offset -= 1
-    if offset and document.line_start(offset) != offset:
+    if document.line_start(offset) != offset:
         offset = document.end
     body, rest = document.text[:offset], document.text[offset:]
     at_line_start = document.line_start(offset) == offset
@@ -95,12 +112,39 @@ def append(document: Document, inverses: MappingType[str, Inverse], chomp: str |
 
 def _lines(value: dict[str, Any], style: emit.Style) -> list[str]:
     line = f"{KEY}: {emit.flow(value)}"
-    if len(value["services"]) == 1 or len(line) <= _LINE:
+    if (len(value["services"]) == 1 and "roles" not in value) or len(line) <= _LINE:
         return [f"{line}  {COMMENT}"]
     step = " " * style.step
-    head = [f"{step}{emit.pair(k, v, emit.PLAIN)}" for k, v in value.items() if k != "services"]
-    services = [f"{step}{step}{emit.pair(name, entry, emit.PLAIN)}" for name, entry in value["services"].items()]
-    return [f"{KEY}:  {COMMENT}", *head, f"{step}services:", *services]
+    blocks = [key for key in ("roles", "services") if value.get(key)]
+    lines = [f"{step}{emit.pair(k, v, emit.PLAIN)}" for k, v in value.items() if k not in blocks]
+    for block in blocks:
+        lines.append(f"{step}{block}:")
+        lines += [f"{step}{step}{emit.pair(name, entry, emit.PLAIN)}" for name, entry in value[block].items()]
+    return [f"{KEY}:  {COMMENT}", *lines]
+
+
+def role_entry(document: Document, divided: Divided) -> dict[str, Any]:
+    """Return a divided role's entry of the record."""
+    result: dict[str, Any] = {
+        "replicas": divided.replicas,
+        **_inverse_entry(document, divided.inverse.original, divided.inverse),
+    }
+    if divided.gone:
+        result["gone"] = {
+            path_text(gone.path): [_stored(document, gone.after), gone.lines, _stored(document, gone.text)]
+            for gone in divided.gone
+        }
+    return result
+
+
+def _inverse_entry(document: Document, original: MappingType[Path, str | None], inverse: Inverse) -> dict[str, Any]:
+    inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
+    parts: tuple[MappingType[Path, str | None], ...] = (original, inverse.filled, inherits, inverse.wrapped)
+    return {
+        name: {path_text(path): _stored(document, text) for path, text in part.items()}
+        for name, part in zip(_INVERSE, parts, strict=True)
+        if part
+    }
 
 
 def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]:
@@ -108,14 +152,11 @@ def _entry(document: Document, service: str, inverse: Inverse) -> dict[str, Any]
     original = dict(inverse.original)
     result: dict[str, Any] = {}
     kept = _shorten_environment(original) + _shorten_request(document, service, original, result)
-    inherits = {path: _inherited_text(inherited) for path, inherited in inverse.inherits.items()}
     added = [path for path, text in original.items() if text is None and _is_extra_variable(path)]
     if added:
         result["env"] = [path[1] for path in added]
         original = {path: text for path, text in original.items() if path not in added}
-    for name, part in (("original", original), ("inherits", inherits), ("wrapped", inverse.wrapped)):
-        if part:
-            result[name] = {path_text(path): _double(text) for path, text in part.items()}
+    result |= _inverse_entry(document, original, inverse)
     if kept:
         result["kept"] = kept
     return result
@@ -150,7 +191,7 @@ def _shorten_request(
         path, count = found
         text = original.pop(path)
         if text != count:
-            result["request"] = _double(text)
+            result["request"] = _stored(document, text)
     return []
 
 
@@ -171,8 +212,27 @@ def _request(document: Document, service: str) -> tuple[Path, str] | None:
     return None
 
 
-def _double(text: str | None) -> str | None:
-    return None if text is None else text.replace("$", "$$")
+def _stored(document: Document, text: str | None) -> str | None:
+    """Return text as the record holds it: dollar signs doubled, the file's line ending as a line feed.
+
+    So it can go back after the whole file has been given other line endings. Where a file mixes them, a carriage return
+    stands for a lone line feed.
+    """
+    if text is None:
+        return None
+    if document.newline == "\r\n":
+        text = "\n".join(part.replace("\n", "\r") for part in text.split("\r\n"))
+    return text.replace("$", "$$")
+
+
+def _read_back(document: Document, text: str | None) -> str | None:
+    """Return what ``_stored`` was given, with the line ending that the file has now."""
+    if text is None:
+        return None
+    text = text.replace("$$", "$")
+    if document.newline == "\r\n":
+        return "\r\n".join(part.replace("\r", "\n") for part in text.split("\n"))
+    return text
 
 
 def _inherited_text(inherited: Inherited) -> str | None:
@@ -187,7 +247,7 @@ def _inherited_text(inherited: Inherited) -> str | None:
 def read(document: Document, entry: Entry) -> Record:
     """Read the record strictly, with what the plain inverse does filled in. Raises GpuallocError (``record``)."""
     data = plain(entry.value)
-    keys = set(data) - {"chomp"} if isinstance(data, dict) else set()
+    keys = set(data) - {"chomp", "roles"} if isinstance(data, dict) else set()
     if keys != {"version", "services"} or not isinstance(data["services"], dict):
         raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
     if data["version"] != VERSION:
@@ -200,7 +260,31 @@ def read(document: Document, entry: Entry) -> Record:
         if not isinstance(value, dict) or not set(value) <= _PARTS:
             raise bad(document, entry, f"the record of {name!r} is damaged")
         services[name] = _inverse(document, entry, name, value)
-    return Record(services, chomp)
+    roles = data.get("roles", {})
+    if not isinstance(roles, dict):
+        raise bad(document, entry, "the record is damaged at roles")
+    return Record(services, chomp, {name: _role(document, entry, name, value) for name, value in roles.items()})
+
+
+def _role(document: Document, entry: Entry, name: str, value: Any) -> Divided:
+    damaged = bad(document, entry, f"the record of {name!r} is damaged")
+    if not isinstance(value, dict) or not set(value) <= _ROLE:
+        raise damaged
+    replicas = value.get("replicas")
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
+        hint = f"write how many services {name} is to have, 1 or more"
+        raise fail("record", f"the record's replicas of {name!r} is {replicas!r}", document.at(entry.key), hint)
+    parts = _parts(document, value, damaged)
+    gone = value.get("gone", {})
+    if not isinstance(gone, dict) or not all(isinstance(g, list) and len(g) == 3 for g in gone.values()):
+        raise damaged
+    found: list[Gone] = []
+    for path, (after, lines, text) in gone.items():
+        well = isinstance(after, str | None) and isinstance(lines, int | None) and isinstance(text, str)
+        if not well:
+            raise damaged
+        found.append(Gone(parse_path(path), _read_back(document, after), lines, _read_back(document, text) or ""))
+    return Divided(replicas, _of_parts(parts), tuple(found))
 
 
 def bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
@@ -211,46 +295,42 @@ def bad(document: Document, entry: Entry, summary: str) -> GpuallocError:
 
 def _inverse(document: Document, entry: Entry, service: str, value: dict[str, Any]) -> Inverse:
     damaged = bad(document, entry, f"the record of {service!r} is damaged")
-    parts: dict[str, dict[Path, str | None]] = {}
-    for name in ("original", "inherits", "wrapped"):
-        part = value.get(name, {})
-        if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
-            raise damaged
-        parts[name] = {parse_path(path): _single(document, text) for path, text in part.items()}
+    inverse = _of_parts(_parts(document, value, damaged))
     kept = value.get("kept", [])
     request = value.get("request")
     if not isinstance(kept, list) or not set(kept) <= _KEPT or not (request is None or isinstance(request, str)):
         raise damaged
-    original = parts["original"]
+    original = inverse.original
     added = value.get("env", [])
     if not isinstance(added, list) or not all(isinstance(name, str) for name in added):
         raise damaged
     original |= {("environment", name): None for name in added}
-    inverse = Inverse(
-        original,
-        {path: _inherited(text) for path, text in parts["inherits"].items()},
-        {path: text or "" for path, text in parts["wrapped"].items()},
-    )
     removed = {} if "environment" in kept or _environment_listed(original) else dict.fromkeys(OWNED)
     found = None if "devices" in kept or any(map(_is_request, original)) else _request(document, service)
     original |= {("environment", name): None for name in removed}
     if found is not None:
         path, count = found
-        original[path] = _single(document, request) if "request" in value else count
+        original[path] = _read_back(document, request) if "request" in value else count
     return inverse
 
 
-def _single(document: Document, text: str | None) -> str | None:
-    """Return recorded text as it goes back: single dollar signs, and line endings as the file has them now."""
-    if text is None:
-        return None
-    text = text.replace("$$", "$")
-    if "\n" in text:
-        if "\r\n" not in document.text:
-            return text.replace("\r\n", "\n")
-        if len(document.line_starts) - 1 == document.text.count("\r\n"):
-            return re.sub("(?<!\r)\n", "\r\n", text)
-    return text
+def _parts(document: Document, value: dict[str, Any], damaged: GpuallocError) -> dict[str, dict[Path, str | None]]:
+    parts: dict[str, dict[Path, str | None]] = {}
+    for name in _INVERSE:
+        part = value.get(name, {})
+        if not isinstance(part, dict) or not all(text is None or isinstance(text, str) for text in part.values()):
+            raise damaged
+        parts[name] = {parse_path(path): _read_back(document, text) for path, text in part.items()}
+    return parts
+
+
+def _of_parts(parts: dict[str, dict[Path, str | None]]) -> Inverse:
+    return Inverse(
+        parts["original"],
+        {path: text or "" for path, text in parts["filled"].items()},
+        {path: _inherited(text) for path, text in parts["inherits"].items()},
+        {path: text or "" for path, text in parts["wrapped"].items()},
+    )
 
 
 def _inherited(text: str | None) -> Inherited:

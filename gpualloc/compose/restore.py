@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
-from gpualloc.compose.document import Document, Entry, Mapping, Node, Sequence, parse
+from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
 from gpualloc.compose.localise import AnchorIndex
 from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
-from gpualloc.compose.route import find_service, item_index, own
+from gpualloc.compose.route import find_service, item_index, own, services_of
 from gpualloc.compose.separate import move_up
 from gpualloc.compose.splice import Splice, apply_splices, comments, cut
 from gpualloc.errors import GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.route import Inherited, Inverse, Path
 
 
-def restore(document: Document) -> tuple[Document, Record]:
+_ALIASES = re.compile(r"(?:[:,\[{-]\s+|[\[{])\*([\w-]+)")
+_ALIAS = re.compile(r"(?:^|[\s:])\*([^\s,\]}]+)(?=\s*(?:#.*)?$)")
+
+
+def restore(document: Document, keep: frozenset[str] = frozenset()) -> tuple[Document, Record]:
     """Return the document as it was before gpualloc, and the record it held (an empty one where there was none).
+
+    What was written into the services that ``keep`` names stays.
 
     Edits that people made elsewhere stay, and so do their comments on lines that go. Raises GpuallocError (``record``)
     for a record that cannot be read, or no longer fits the file.
@@ -28,17 +37,23 @@ def restore(document: Document) -> tuple[Document, Record]:
     found = _find(document)
     if found is None:
         return document, Record()
-    root, entry = found
+    _, entry = found
     record = read(document, entry)
+    undone = {name: inverse for name, inverse in record.services.items() if name not in keep}
     try:
-        document = _without_record(document, root, entry, record)
-        document = _without_stand_ins(document, record)
-        wrapped = {(name, path): text for name, inv in record.services.items() for path, text in inv.wrapped.items()}
-        document = unseal(move_up(document, wrapped), record.chomp)
+        return _restored(document, replace(record, services=undone)), record
     except (GpuallocError, ValueError) as error:
         reason = error.diagnostics[0].summary if isinstance(error, GpuallocError) else str(error)
         raise bad(document, entry, f"the record no longer fits the file: {reason}") from error
-    return document, record
+
+
+def _restored(document: Document, record: Record) -> Document:
+    """Undo the edits, and remove the record last: what stands before it does not end the file."""
+    document, splices = _undone(document, record.services)
+    found = _find(document)
+    if found is not None:
+        splices += _removal(document, *found)
+    return unseal(parse(apply_splices(document.text, splices), document.file), record.chomp)
 
 
 def _find(document: Document) -> tuple[Mapping, Entry] | None:
@@ -49,15 +64,30 @@ def _find(document: Document) -> tuple[Mapping, Entry] | None:
     return None
 
 
-def _without_record(document: Document, root: Mapping, entry: Entry, record: Record) -> Document:
-    """Put the recorded text back, remove what was added, and the record itself."""
-    splices: list[Splice] = []
-    for name, inverse in record.services.items():
+def undo(document: Document, inverses: MappingType[str, Inverse]) -> Document:
+    """Return the document with services' edits undone: recorded text put back, what was added removed.
+
+    Raises ValueError or GpuallocError where the file has changed so that they cannot be.
+    """
+    document, splices = _undone(document, inverses)
+    return parse(apply_splices(document.text, splices), document.file) if splices else document
+
+
+def _undone(document: Document, inverses: MappingType[str, Inverse]) -> tuple[Document, list[Splice]]:
+    """Undo edits from the inside out. Returns what is left to do to the document as splices."""
+    splices = list(_undo_all(document, inverses))
+    wrapped = {(name, path): text for name, inv in inverses.items() for path, text in inv.wrapped.items()}
+    if not wrapped and not any(inverse.inherits for inverse in inverses.values()):
+        return document, splices
+    document = parse(apply_splices(document.text, splices), document.file)
+    return move_up(_without_stand_ins(document, inverses), wrapped), []
+
+
+def _undo_all(document: Document, inverses: MappingType[str, Inverse]) -> Iterator[Splice]:
+    for name, inverse in inverses.items():
         service = find_service(document, name)
         if service is not None:
-            splices += _undo(document, service, inverse)
-    splices += _removal(document, root, entry)
-    return parse(apply_splices(document.text, splices), document.file)
+            yield from _undo(document, service, inverse)
 
 
 def _removal(document: Document, root: Mapping, entry: Entry) -> Iterator[Splice]:
@@ -86,19 +116,32 @@ def _undo(document: Document, service: Entry, inverse: Inverse) -> Iterator[Spli
     removed = {path for path, text in inverse.original.items() if text is None}
     for path, text in inverse.original.items():
         span = _span(service, path) if text is not None else None
-        if span is not None and text is not None:
+        if span is not None and text is not None and _has_anchors(document, text, span[0].start):
             yield from _put_back(document, span, text)
+    pruner = _Pruner(document, service, removed, inverse.filled)
     splices: list[Splice] = []
     # A service of nothing but our own keys stays as it is: it is left for its owner to remove.
-    if removed and not _prune(document, service.value, (), removed, splices):
+    if removed and not pruner.prune(service.value, (), splices):
         yield from splices
 
 
-def _put_back(document: Document, nodes: tuple[Node, ...], text: str) -> Iterator[Splice]:
-    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it."""
+def _has_anchors(document: Document, text: str, offset: int) -> bool:
+    """Return whether the aliases in recorded text still have their anchors; what has none stays as it is."""
+    names = _ALIASES.findall(text)
+    if not names:
+        return True
+    anchors = AnchorIndex.of(document)
+    return all(anchors.find(name, offset) is not None for name in names)
+
+
+def _put_back(document: Document, nodes: tuple[Node, ...], text: str, known: str = "") -> Iterator[Splice]:
+    """Yield the splices that put text in the place of an entry or item; comments people wrote in it stay below it.
+
+    ``known``: text whose comments were copied here.
+    """
     start, end = nodes[0].start, nodes[-1].end
     yield Splice(start, end, text)
-    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text]
+    kept = [comment for comment in comments(document, nodes, start, end) if comment not in text + known]
     if kept:
         line = document.line_start(start)
         lead = document.newline + " " * (start - line)
@@ -121,34 +164,50 @@ def _span(service: Entry, path: Path) -> tuple[Node, ...] | None:
     return None
 
 
-def _prune(document: Document, node: Node, path: Path, removed: set[Path], splices: list[Splice]) -> bool:
-    """Collect the splices that remove paths below a node. Returns whether nothing is left of it, so that it must go."""
-    below = [p for p in removed if p[: len(path)] == path]
-    if not below:
+@dataclass(frozen=True, slots=True)
+class _Pruner:
+    """Removes from a service what was added to it, and with it the mappings that were made to hold it."""
+
+    document: Document
+    service: Entry
+    removed: set[Path]
+    filled: dict[Path, str]
+
+    def prune(self, node: Node, path: Path, splices: list[Splice]) -> bool:
+        """Collect the splices for what is below a node. Returns whether nothing is left of it, so that it must go."""
+        below = [p for p in self.removed if p[: len(path)] == path]
+        if not below or not isinstance(node, (Mapping, Sequence)):
+            return False
+        if isinstance(node, Mapping):
+            keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
+            children: list[tuple[Node, Node]] = [(entry.key, entry.value) for entry in node.entries]
+        else:
+            names = {item_index(node, p[len(path)]): p[len(path)] for p in below if len(p) > len(path)}
+            keys = [(*path, names.get(index, index)) for index in range(len(node.items))]
+            children = [(item, item) for item in node.items]
+        inner: list[list[Splice]] = [[] for _ in children]
+        gone = [
+            key in self.removed or self.prune(child[1], key, found)
+            for key, child, found in zip(keys, children, inner, strict=True)
+        ]
+        if all(gone):
+            return self.empty(path, splices)
+        if any(gone):
+            kept = [
+                _comments_on(self.document, child) if lost else [] for child, lost in zip(children, gone, strict=True)
+            ]
+            splices += cut(self.document, node, gone, kept)
+        splices += (splice for lost, found in zip(gone, inner, strict=True) if not lost for splice in found)
         return False
-    if isinstance(node, Mapping):
-        keys: list[Path] = [(*path, entry.key.value) for entry in node.entries]
-        children: list[tuple[Node, Node]] = [(entry.key, entry.value) for entry in node.entries]
-    elif isinstance(node, Sequence):
-        names = {item_index(node, p[len(path)]): p[len(path)] for p in below if len(p) > len(path)}
-        keys = [(*path, names.get(index, index)) for index in range(len(node.items))]
-        children = [(item, item) for item in node.items]
-    else:
+
+    def empty(self, path: Path, splices: list[Splice]) -> bool:
+        """Put back an entry that was empty before. Returns whether there was none, so that it must go."""
+        text = self.filled.get(path)
+        nodes = _span(self.service, path)
+        if text is None or nodes is None:
+            return True
+        splices += _put_back(self.document, nodes, text)
         return False
-    inner: list[list[Splice]] = [[] for _ in children]
-    gone = [
-        key in removed or _prune(document, child[1], key, removed, found)
-        for key, child, found in zip(keys, children, inner, strict=True)
-    ]
-    if all(gone):
-        return True
-    if any(gone):
-        kept = [_comments_on(document, child) if lost else [] for child, lost in zip(children, gone, strict=True)]
-        splices += cut(document, node, gone, kept)
-    for lost, found in zip(gone, inner, strict=True):
-        if not lost:
-            splices += found
-    return False
 
 
 def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
@@ -161,22 +220,46 @@ def _comments_on(document: Document, child: tuple[Node, Node]) -> list[str]:
 # Stand-ins
 
 
-def _without_stand_ins(document: Document, record: Record) -> Document:
-    """Remove local stand-ins that are as they were written; one that people changed is theirs now."""
-    if not any(inverse.inherits for inverse in record.services.values()):
-        return document
-    anchors = AnchorIndex.of(document)
-    splices: list[Splice] = []
-    for name, inverse in record.services.items():
-        service = find_service(document, name)
-        done: list[Path] = []
-        for path, inherited in sorted(inverse.inherits.items(), key=lambda item: len(item[0])):
-            if service is None or any(path[: len(other)] == other for other in done):
+def _without_stand_ins(document: Document, inverses: MappingType[str, Inverse]) -> Document:
+    """Remove local stand-ins that are as they were written; one that people changed is theirs now.
+
+    Outer ones first, and again: one may be as it was only once those inside it are gone. Aliases go back before values
+    that merge keys bring, which may be among them.
+    """
+    inherits = [(name, inverse.inherits) for name, inverse in inverses.items()]
+    aliases = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is not None]
+    merged = [(name, p, i) for name, part in inherits for p, i in part.items() if i.text is None]
+    document, left = _remove_stand_ins(document, aliases)
+    return _remove_stand_ins(document, [*left, *merged])[0]
+
+
+_Waiting = list[tuple[str, "Path", "Inherited"]]
+
+
+def _remove_stand_ins(document: Document, waiting: _Waiting) -> tuple[Document, _Waiting]:
+    """Remove those that can go. Returns the document, and those that are left."""
+    waiting = sorted(waiting, key=lambda one: len(one[1]))
+    while waiting:
+        anchors = AnchorIndex.of(document)
+        splices: list[Splice] = []
+        done: set[tuple[str, Path]] = set()
+        for name, path, inherited in waiting:
+            service = find_service(document, name)
+            if service is None or any((name, path[:length]) in done for length in range(len(path))):
                 continue
             found = list(_disinherit(document, service, path, inherited, anchors))
-            splices += found
-            done += [path] if found else []
-    return parse(apply_splices(document.text, splices), document.file) if splices else document
+            if found:
+                splices += found
+                done.add((name, path))
+        if not splices:
+            break
+        document = parse(apply_splices(document.text, splices), document.file)
+        waiting = [
+            (name, path, inherited)
+            for name, path, inherited in waiting
+            if not any((name, path[:length]) in done for length in range(len(path) + 1))
+        ]
+    return document, waiting
 
 
 def _disinherit(
@@ -185,20 +268,36 @@ def _disinherit(
     nodes = _span(service, path)
     if nodes is None or not _untouched(nodes[-1], inherited):
         return
-    start = nodes[0].start
     if inherited.text is not None:
-        alias = inherited.text.rpartition("*")[2].strip()
-        if anchors.find(alias, start) is None:
+        alias = _ALIAS.search(inherited.text)
+        target = anchors.find(alias[1], nodes[0].start) if alias else None
+        if target is None:
             return
         if path:
-            yield from _put_back(document, nodes, inherited.text)
+            yield from _put_back(document, nodes, inherited.text, _sources(document, target))
         else:
             yield Splice(service.key.end, service.value.end, f": {inherited.text}")
         return
-    parent = own(service.value, path[:-1])
-    if isinstance(parent, Mapping) and _merges(parent, str(path[-1])):
-        gone = [entry.key.value == path[-1] for entry in parent.entries]
-        yield from cut(document, parent, gone, [[]] * len(gone))
+    key = str(path[-1]) if path else service.key.value
+    parent = own(service.value, path[:-1]) if path else services_of(document, key)[1]
+    source = _merged(parent, key) if isinstance(parent, Mapping) else None
+    if isinstance(parent, Mapping) and source is not None:
+        known = _sources(document, source)
+        kept = [text for text in _comments_on(document, (nodes[0], nodes[-1])) if text not in known]
+        gone = [entry.key.value == key for entry in parent.entries]
+        yield from cut(document, parent, gone, [kept if lost else [] for lost in gone])
+
+
+def _sources(document: Document, node: Node) -> str:
+    """Return the text that a copy of a node was taken from: its own, and that of all that its aliases stand for."""
+    seen: dict[int, str] = {}
+    waiting = [node]
+    while waiting:
+        current = resolve(waiting.pop())
+        if id(current) not in seen:
+            seen[id(current)] = document.text[current.start : document.line_end(current.end)]
+            waiting += (inner for inner in walk(current) if isinstance(inner, Alias))
+    return "\n".join(seen.values())
 
 
 def _untouched(node: Node, inherited: Inherited) -> bool:
@@ -208,11 +307,11 @@ def _untouched(node: Node, inherited: Inherited) -> bool:
     return inherited.digest in {digest(value), digest(value.value) if isinstance(value, Tagged) else None}
 
 
-def _merges(mapping: Mapping, key: str) -> bool:
-    """Return whether a merge key still brings a value for this key."""
-    return any(
-        key in members(source)
-        for entry in mapping.entries
-        if is_merge(entry.key)
-        for source in merge_sources(entry.value)
-    )
+def _merged(mapping: Mapping, key: str) -> Node | None:
+    """Return the value that merge keys still bring for a key."""
+    for entry in mapping.entries:
+        for source in merge_sources(entry.value) if is_merge(entry.key) else ():
+            found = members(source).get(key)
+            if found is not None:
+                return resolve(found)
+    return None

@@ -5,30 +5,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.patch import patch
-from gpualloc.compose.record import append, seal
+from gpualloc.compose.record import append, seal, unseal
+from gpualloc.compose.replicas import divide, unsplit, workers_of
 from gpualloc.compose.restore import restore
+from gpualloc.compose.route import Inverse
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpualloc.compose.project import ComposeFile
+    from gpualloc.compose.replicas import Division
     from gpualloc.compose.route import Edit
 
 
-def rewrite(file: ComposeFile, edits: Sequence[Edit]) -> str:
-    """Return a file's text with these edits made to it as it was before gpualloc.
+def rewrite(
+    file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division] = (), keep: frozenset[str] = frozenset()
+) -> str:
+    """Return a file's text with roles divided and these edits made to it as it was before gpualloc.
 
-    Raises GpuallocError: ``shared-node``, ``cannot-edit``; ``cannot-undo`` where the result could not be turned back
-    into the same text, which would be a defect of gpualloc.
+    ``keep`` names services that are left alone: what was written into them before stays, and stays recorded.
+
+    Raises GpuallocError: ``shared-node``, ``cannot-edit``, ``replicas-split``; ``cannot-undo`` where the result could
+    not be turned back into the same text, which would be a defect of gpualloc.
     """
-    if not edits:
+    kept = {name: inverse for name, inverse in file.record.services.items() if name in keep}
+    if not edits and not divisions and not file.record.roles and not kept:
         return file.document.text
-    sealed, chomp = seal(file.document)
-    document, inverses = patch(sealed, edits)
-    document = append(document, inverses, chomp)
-    restored, _ = restore(document)
-    if restored.text != file.document.text:
+    sealed, chomp = seal(restore(file.current, frozenset(kept))[0] if kept else file.document)
+    split, roles = divide(sealed, file.record, divisions)
+    if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
+        chomp = file.record.chomp
+    document, inverses = patch(split, edits)
+    inverses |= kept
+    for name in workers_of(split, file.record, divisions):
+        inverses.setdefault(name, Inverse())
+    document = append(document, inverses, chomp, roles)
+    exact = restore(document, frozenset(kept))[0].text == unseal(split, chomp).text
+    restored, record = restore(document)
+    if exact and (divisions or record.roles != file.record.roles):
+        exact = unsplit(restored, record).text == file.original().text
+    elif kept:
+        exact = exact and restored.text == file.document.text
+    if not exact:
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"
         raise fail("cannot-undo", f"the edit of {services} could not be undone exactly", Place(file.shown), hint)

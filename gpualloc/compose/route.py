@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import members
+from gpualloc.compose.data import lookup, members
 from gpualloc.compose.document import Mapping, Scalar, Sequence, resolve
 from gpualloc.errors import Place, fail
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 """Keys and list indices, from a service down. In an environment list the variable's name stands for its item."""
 
+_ASKING: tuple[Path, ...] = (("deploy", "resources", "reservations", "devices"), ("gpus",), ("runtime",), ("devices",))
 _STEP = re.compile(r'\[(\d+)\]|\.?("(?:[^"\\]|\\.)*"|[^.\[\]"]+)')
 
 
@@ -50,12 +51,14 @@ class Inherited:
 class Inverse:
     """How to undo one service's edits.
 
-    ``original``: the source text to put back at a path, None where the key was absent. ``inherits``: what got a local
-    stand-in. ``wrapped``: mappings that were moved below a merge key of their own, since others see them, with the text
-    between the key and the mapping's first character as it was.
+    ``original``: the source text to put back at a path, None where the key was absent. ``filled``: the text of entries
+    that had an empty value, to put back when nothing else is left in them. ``inherits``: what got a local stand-in.
+    ``wrapped``: mappings that were moved below a merge key of their own, since others see them, with the text between
+    the key and the mapping's first character as it was.
     """
 
     original: dict[Path, str | None] = field(default_factory=dict)
+    filled: dict[Path, str] = field(default_factory=dict)
     inherits: dict[Path, Inherited] = field(default_factory=dict)
     wrapped: dict[Path, str] = field(default_factory=dict)
 
@@ -63,6 +66,34 @@ class Inverse:
         """Note what to put back at a path, unless what goes back above it holds it already."""
         if not any(path[:length] in self.original for length in range(len(path) + 1)):
             self.original[path] = text
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """An entry that was taken away from a service: where it stood, and its text.
+
+    ``after``: the key before it in its mapping, None for the first. ``lines``: how many lines stand between the two, or
+    between it and its mapping's key; None in flow style. ``text`` begins with the line ending before it; in flow style
+    it has the comma that goes with it.
+    """
+
+    path: Path
+    after: str | None
+    lines: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """A role that stands in the file as one service for each worker.
+
+    ``replicas``: how many it is to have, which people may change. ``inverse`` and ``gone`` make its first worker's
+    service what the role's was.
+    """
+
+    replicas: int
+    inverse: Inverse = field(default_factory=Inverse)
+    gone: tuple[Gone, ...] = ()
 
 
 def path_text(path: Path) -> str:
@@ -86,36 +117,45 @@ def parse_path(text: str) -> Path:
     return tuple(steps)
 
 
-def services_of(document: Document, service: str) -> tuple[Node, Mapping]:
-    """Return the root that defines a service, and its ``services``: of several documents, the last that has it.
+def home_of(document: Document, service: str) -> int | None:
+    """Return the number of the YAML document to edit for a service: the last that asks for GPUs there, or defines it.
 
-    Raises GpuallocError: ``no-service`` where none has.
+    None where no document defines it.
     """
-    for root in reversed(document.roots):
-        entry = root.entry("services") if isinstance(root, Mapping) else None
-        services = resolve(entry.value) if entry is not None else None
-        if isinstance(services, Mapping) and (services.entry(service) or service in members(services)):
-            return root, services
-    raise fail("no-service", f"the service {service!r} is not defined in this file", Place(document.file))
+    found: int | None = None
+    for number in range(len(document.roots) - 1, -1, -1):
+        services = _services(document.roots[number])
+        node = services.entry(service) if services is not None else None
+        value = node.value if node is not None else members(services).get(service) if services is not None else None
+        if value is None:
+            continue
+        found = number if found is None else found
+        if len(document.roots) == 1 or any(lookup(value, path) is not None for path in _ASKING):
+            return number
+    return found
+
+
+def _services(root: Node) -> Mapping | None:
+    entry = root.entry("services") if isinstance(root, Mapping) else None
+    services = resolve(entry.value) if entry is not None else None
+    return services if isinstance(services, Mapping) else None
+
+
+def services_of(document: Document, service: str) -> tuple[Node, Mapping]:
+    """Return the root that holds a service, and its ``services``. Raises GpuallocError (``no-service``) without one."""
+    number = home_of(document, service)
+    services = _services(document.roots[number]) if number is not None else None
+    if number is None or services is None:
+        raise fail("no-service", f"the service {service!r} is not defined in this file", Place(document.file))
+    return document.roots[number], services
 
 
 def find_service(document: Document, service: str) -> Entry | None:
     """Return the entry that defines a service, where it is written in place; None where it is merged in, or absent."""
-    for root in reversed(document.roots):
-        entry = root.entry("services") if isinstance(root, Mapping) else None
-        services = entry.value if entry is not None else None
-        found = services.entry(service) if isinstance(services, Mapping) else None
-        if found is not None:
-            return found
-    return None
-
-
-def service_entry(document: Document, service: str) -> Entry:
-    """Return the entry that defines a service in this file. Raises GpuallocError (``no-service``) without one."""
-    found = find_service(document, service)
-    if found is None:
-        raise fail("no-service", f"the service {service!r} is not defined in this file", Place(document.file))
-    return found
+    number = home_of(document, service)
+    root = document.roots[number] if number is not None else None
+    services = root.index["services"].value if isinstance(root, Mapping) else None
+    return services.entry(service) if isinstance(services, Mapping) else None
 
 
 def own(node: Node, path: Path) -> Node | None:

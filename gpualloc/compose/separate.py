@@ -36,6 +36,7 @@ class _Uses:
 
     direct: dict[int, list[Alias]] = field(default_factory=dict)
     merging: dict[int, list[tuple[Alias, Mapping]]] = field(default_factory=dict)
+    merge_lists: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def _uses(document: Document) -> _Uses:
             if isinstance(node, Mapping):
                 for entry in node.entries:
                     _note(uses, node, entry)
-            elif isinstance(node, Sequence):
+            elif isinstance(node, Sequence) and id(node) not in uses.merge_lists:
                 for item in node.items:
                     if isinstance(item, Alias):
                         uses.direct.setdefault(id(resolve(item)), []).append(item)
@@ -83,6 +84,7 @@ def _note(uses: _Uses, mapping: Mapping, entry: Entry) -> None:
         if isinstance(value, Alias):
             uses.direct.setdefault(id(resolve(value)), []).append(value)
         return
+    uses.merge_lists.add(id(value))
     for source in value.items if isinstance(value, Sequence) else [value]:
         if isinstance(source, Alias):
             uses.merging.setdefault(id(resolve(source)), []).append((source, mapping))
@@ -206,7 +208,7 @@ def _content_start(document: Document, node: Mapping) -> int:
 
 
 def _flow(entry: Entry, node: Mapping, content: int, document: Document) -> Iterator[Splice]:
-    anchor = f"&{node.anchor} " if node.anchor else ""
+    anchor = _properties(node)
     head = _without_anchor(document.text[entry.key.end : content - 1], node.anchor)
     yield Splice(entry.key.end, content, f"{head}{{<<: {anchor}{{")
     yield Splice(node.end, node.end, "}", 2)
@@ -218,12 +220,18 @@ def _block(entry: Entry, node: Mapping, content: int, document: Document) -> Ite
     column = outer + 1
     indent = document.column(content)
     head = _without_anchor(document.text[entry.key.end : line], node.anchor)
-    anchor = f" &{node.anchor}" if node.anchor else ""
+    anchor = f" {_properties(node)}".rstrip(" ")
     shift = max(column + 1 - indent, 0)
     text = f"{head}{' ' * column}<<:{anchor}{document.newline}{' ' * (indent + shift)}"
     yield Splice(entry.key.end, content, text)
     if shift:
         yield Splice(content, node.end, reindent(document.text[content : node.end], shift))
+
+
+def _properties(node: Mapping) -> str:
+    """Return the anchor that goes with a mapping, and its tag, which those who use the anchor see too."""
+    tag = f"{node.tag} " if node.tag in {"!override", "!reset"} else ""
+    return f"&{node.anchor} {tag}" if node.anchor else ""
 
 
 def _without_anchor(head: str, anchor: str | None) -> str:
@@ -232,7 +240,10 @@ def _without_anchor(head: str, anchor: str | None) -> str:
         return head
     name = re.escape(anchor)
     alone = re.sub(rf"(?m)^[ \t]*&{name}[ \t]*(?:\r\n|[\n\r])", "", head, count=1)
-    return alone if alone != head else re.sub(rf"[ \t]*&{name}(?=\s|$)", "", head, count=1)
+    if alone != head:
+        return alone
+    first = re.sub(rf"(?m)^([ \t]*)&{name}[ \t]+", r"\1", head, count=1)
+    return first if first != head else re.sub(rf"[ \t]*&{name}(?=\s|$)", "", head, count=1)
 
 
 def move_up(document: Document, wrapped: dict[tuple[str, Path], str]) -> Document:

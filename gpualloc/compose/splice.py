@@ -99,7 +99,9 @@ def cut(document: Document, parent: Collection, gone: Seq[bool], kept: Seq[Seq[s
         start, end = spans[index]
         if parent.flow:
             gap = document.text[spans[index - 1][1] : start]
-            yield Splice(spans[index - 1][1], end, gap.replace(",", "", 1).rstrip(" ") if "#" in gap else "")
+            # a key without value needs a blank behind its colon, or what follows would be read as part of it
+            rest = " " if document.text[spans[index - 1][1] - 1] == ":" else ""
+            yield Splice(spans[index - 1][1], end, gap.replace(",", "", 1).rstrip(" ") if "#" in gap else rest)
             continue
         if isinstance(parent, Sequence):
             start = emit.dash(document, parent, index)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import Tagged, members, plain, same
 from gpualloc.compose.document import Mapping, resolve
-from gpualloc.compose.route import find_service
+from gpualloc.compose.route import find_service, home_of
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
@@ -26,10 +26,9 @@ def verify(before: Document, after: Document, edits: Sequence[Edit]) -> None:
     """
     old, new = _services(before), _services(after)
     expected = dict(old)
-    last = {name: (number, name) for number, name in sorted(old)}
     intended: dict[str, _Key] = {}
     for edit in edits:
-        key = intended.setdefault(edit.service, last.get(edit.service, (0, edit.service)))
+        key = intended.setdefault(edit.service, (home_of(before, edit.service) or 0, edit.service))
         expected[key] = _edited(expected.get(key), edit)
     for key in sorted(old.keys() | new.keys()):
         if key in old and key in new and same(expected[key], new[key]):
@@ -83,7 +82,7 @@ def _set(data: Any, path: Path, edit: Edit) -> Any:
     if not path:
         return edit.value
     step, rest = path[0], path[1:]
-    if isinstance(data, list):
+    if isinstance(data, list) and data:
         return _in_list(data, step, rest, edit)
     result = dict(data or {})
     if not rest and edit.replaces:

@@ -39,7 +39,7 @@ def read_text(path: Path) -> str:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise fail("inventory-file", f"cannot be read: {reason}", place, _hint(path)) from None
+        raise fail("inventory-file", f"cannot read it: {reason}", place, _hint(path)) from None
     if len(data) > MAX_BYTES:
         raise fail("inventory-file", f"larger than {MAX_BYTES >> 20} MiB: not an inventory", place, _HINT)
     bom, encoding = next(((bom, name) for bom, name in _BOMS if data.startswith(bom)), (b"", "utf-8"))

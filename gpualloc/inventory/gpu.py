@@ -185,7 +185,25 @@ def _health(probe: Probe, index: int, handle: Any) -> tuple[HealthIssue, ...]:
         retired_pages_pending=None if pages is None else pages == nvml.NVML_FEATURE_ENABLED,
         ecc_uncorrected=ecc,
         recovery_action=_recovery_action(probe, index, handle),
+        ecc_on=_ecc_on(probe, index, handle, absent),
+        slowdowns=_slowdowns(probe, index, handle, absent),
     )
+
+
+def _ecc_on(probe: Probe, index: int, handle: Any, absent: tuple[int, ...]) -> bool | None:
+    """Tell whether ECC is on now, whatever it will be after the next reset; None for a model without it."""
+    modes = probe.ask(index, "health", "nvmlDeviceGetEccMode", handle, quiet=absent)
+    return None if modes is None else bool(modes[0] == probe.nvml.NVML_FEATURE_ENABLED)
+
+
+def _slowdowns(probe: Probe, index: int, handle: Any, absent: tuple[int, ...]) -> int | None:
+    """Return why the clocks are lower than they might be, as bits."""
+    for query in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
+        # the second is the name that drivers before 535 know it by
+        reasons = probe.ask(index, "health", query, handle, quiet=absent)
+        if reasons is not None:
+            return int(reasons)
+    return None
 
 
 def _recovery_action(probe: Probe, index: int, handle: Any) -> str | None:

@@ -10,7 +10,7 @@ from gpualloc.inventory.probe import Probe, QueryError, as_text
 from gpualloc.model import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gpualloc.model import PcieLevel
 
@@ -26,11 +26,16 @@ class End:
 
 
 @dataclass(slots=True)
-class _Ports:
+class Ports:
     """Where the active NVLinks of a GPU lead: to a switch, or to PCI addresses."""
 
     switch: int = 0
     peers: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def active(self) -> int:
+        """How many NVLinks are up."""
+        return self.switch + self.peers.total()
 
 
 _STATE = "nvmlDeviceGetNvLinkState"
@@ -40,24 +45,26 @@ _PATH = "nvmlDeviceGetTopologyCommonAncestor"
 _NO_DOMAIN = "FFFFFFFF:"
 
 
-def links(probe: Probe, ends: Sequence[End]) -> tuple[Link, ...]:
+def ports(probe: Probe, ends: Sequence[End]) -> dict[str, Ports | None]:
+    """Return where the NVLinks of each GPU lead, by UUID: None where that cannot be had. A lone GPU is not asked."""
+    return {end.uuid: _ports(probe, end) for end in ends} if len(ends) > 1 else {}
+
+
+def links(probe: Probe, ends: Sequence[End], found: Mapping[str, Ports | None]) -> tuple[Link, ...]:
     """Return the link of every pair of GPUs; a count or a path that could not be had is None.
 
     Two GPUs with links to an NVSwitch are joined by as many as both have there, as ``nvidia-smi topo -m`` counts them.
     Where the two ends of a direct connection count differently, the smaller number holds.
     """
-    if len(ends) < 2:
-        return ()
-    ports = {end.uuid: _ports(probe, end) for end in ends}
     return tuple(
-        Link(a.uuid, b.uuid, _joined(ports, a, b), _pcie(probe, a, b))
+        Link(a.uuid, b.uuid, _joined(found, a, b), _pcie(probe, a, b))
         for position, b in enumerate(ends)
         for a in ends[:position]
     )
 
 
-def _joined(ports: dict[str, _Ports | None], a: End, b: End) -> int | None:
-    at_a, at_b = ports[a.uuid], ports[b.uuid]
+def _joined(found: Mapping[str, Ports | None], a: End, b: End) -> int | None:
+    at_a, at_b = found[a.uuid], found[b.uuid]
     if at_a is None or at_b is None:
         return None
     direct = min(at_a.peers[_comparable(b.pci_bus_id)], at_b.peers[_comparable(a.pci_bus_id)])
@@ -95,11 +102,11 @@ def _comparable(pci_bus_id: str) -> str:
     return f"{domain.lstrip('0') or '0'}:{rest}"
 
 
-def _ports(probe: Probe, end: End) -> _Ports | None:
+def _ports(probe: Probe, end: End) -> Ports | None:
     """Count where the links of a GPU lead; None, with the reason noted, where that cannot be had."""
     if end.index in probe.dead:
         return None
-    ports = _Ports()
+    found = Ports()
     query = _STATE
     try:
         for link in range(probe.nvml.NVML_NVLINK_MAX_LINKS):
@@ -112,13 +119,13 @@ def _ports(probe: Probe, end: End) -> _Ports | None:
             query = _PEER
             peer = _peer(probe, end, link)
             if peer is None:
-                ports.switch += 1
+                found.switch += 1
             else:
-                ports.peers[peer] += 1
+                found.peers[peer] += 1
     except QueryError as error:
         probe.fail(end.index, "NVLinks", query, error)
         return None
-    return ports
+    return found
 
 
 def _is_active(probe: Probe, end: End, link: int) -> bool | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.errors import Diagnostic, GpuallocError, fail
-from gpualloc.inventory import machine, nvlink
+from gpualloc.inventory import health, machine, nvlink
 from gpualloc.inventory.gpu import read_gpu
+from gpualloc.inventory.patience import HangsError, Patience
 from gpualloc.inventory.probe import PLACE, Probe, QueryError, as_text
 from gpualloc.model import Gpu, Host, Inventory, Reading
 
@@ -23,30 +24,47 @@ if TYPE_CHECKING:
 _ELSEWHERE = "to plan for another machine: --inventory FILE (a snapshot, or `nvidia-smi -q -x`) or --inventory sim:NAME"
 
 
+_PATIENCE = Patience(60)
+"""Without persistence mode a driver takes seconds for each GPU to open it: 16 of them stay below this. One for the
+whole process, as the library is: what hangs in one call hangs in the next."""
+
+
 def read(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Reading:
     """Read the GPUs of this host, with a warning for every fact that could not be had.
 
     Raises ``GpuallocError`` where there is nothing to read: ``nvml-no-pynvml``, ``nvml-no-library``,
-    ``nvml-no-driver``, ``nvml-version-mismatch``, ``nvml-no-permission``, ``nvml-gpu-lost``, ``nvml-no-gpu``, and
-    ``nvml-failed`` for what else NVML may say. ``proc`` and ``sys`` are where the kernel's file systems are mounted.
+    ``nvml-no-driver``, ``nvml-version-mismatch``, ``nvml-no-permission``, ``nvml-gpu-lost``, ``nvml-no-gpu``,
+    ``nvml-hangs`` where the driver does not answer within a minute, and ``nvml-failed`` for what else NVML may say.
+    ``proc`` and ``sys`` are where the kernel's file systems are mounted.
     """
-    with _session() as nvml:
+    try:
+        host, warnings = _PATIENCE.call(lambda: _read(proc, sys))
+    except HangsError:
+        summary = f"the NVIDIA driver has not answered for {_PATIENCE.seconds:g} s"
+        hint = f"see dmesg for Xids and hung tasks; restart the host if it stays so; {_ELSEWHERE}"
+        raise fail("nvml-hangs", summary, PLACE, hint) from None
+    host, unowned = _with_containers(host, proc)
+    return Reading(Inventory("nvml", (host,)), (*warnings, *unowned))
+
+
+def _read(proc: Path, sys: Path) -> tuple[Host, tuple[Diagnostic, ...]]:
+    with session() as nvml:
         probe = Probe(nvml)
         gpus, ends, left_out = _gpus(probe, sys)
+        ports = nvlink.ports(probe, ends)
         host = Host(
             name=machine.host_name(),
             driver=_driver(probe),
             cuda=_cuda(probe),
-            gpus=tuple(gpus),
-            links=nvlink.links(probe, ends),
+            gpus=tuple(_with_links(gpu, ports.get(gpu.uuid)) for gpu in gpus),
+            links=nvlink.links(probe, ends, ports),
             platform=machine.platform(proc),
         )
-    host, unowned = _with_containers(host, proc)
-    return Reading(Inventory("nvml", (host,)), (*left_out, *probe.warnings(), *unowned))
+    return host, (*left_out, *probe.warnings())
 
 
 @contextmanager
-def _session() -> Iterator[Any]:
+def session() -> Iterator[Any]:
     """Open NVML for a while. Raises ``GpuallocError`` where it cannot be opened."""
     try:
         import pynvml  # noqa: PLC0415 - takes longer than reading a snapshot: only for those who ask the driver
@@ -127,6 +145,13 @@ def _gpus(probe: Probe, sys: Path) -> tuple[list[Gpu], list[nvlink.End], list[Di
     return gpus, ends, left_out
 
 
+def _with_links(gpu: Gpu, ports: nvlink.Ports | None) -> Gpu:
+    """Add what is wrong with a GPU's NVLinks; of a lone GPU they are not looked at."""
+    # with MIG on, links are of no use and may be off
+    found = () if gpu.mig is not None else health.nvlinks(gpu.name, ports.active if ports else None)
+    return replace(gpu, health=(*gpu.health, *found)) if found else gpu
+
+
 def _driver(probe: Probe) -> str | None:
     return as_text(version) if (version := _ask(probe, "driver", "nvmlSystemGetDriverVersion")) else None
 
@@ -146,15 +171,14 @@ def _ask(probe: Probe, fact: str, query: str) -> Any:
 
 
 def _with_containers(host: Host, proc: Path) -> tuple[Host, tuple[Diagnostic, ...]]:
-    """Fill in which container each process is in."""
-    pids = {process.pid for gpu in host.gpus for process in gpu.processes}
-    if not pids:
-        return host, ()
-    from gpualloc.inventory import containers  # noqa: PLC0415 - idle GPUs need none of it
+    """Fill in which container each process is in, and the containers that were given a GPU and do not use it now."""
+    from gpualloc.inventory import containers, idle  # noqa: PLC0415 - with no engine and idle GPUs, little of it runs
 
-    owners, warnings = containers.owners(pids, proc)
+    pids = {process.pid for gpu in host.gpus for process in gpu.processes}
+    known = containers.look()
+    owners, unowned = containers.owners(pids, proc, known)
     gpus = tuple(
         replace(gpu, processes=tuple(replace(p, container=owners.get(p.pid)) for p in gpu.processes))
         for gpu in host.gpus
     )
-    return replace(host, gpus=gpus), warnings
+    return replace(host, gpus=idle.with_holders(gpus, known.running)), unowned

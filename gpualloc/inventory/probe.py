@@ -5,6 +5,7 @@ The module that speaks to NVML is given, never imported here.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 PLACE = Place("nvml")
 MIB = 1 << 20
 
+_SLOW_S = 3.0
+"""Queries take milliseconds; where persistence mode is off, the first one on a GPU takes a second or two."""
+
 
 class QueryError(Exception):
     """A query failed: NVML's code (None where the answer could not be understood), and why, in words."""
@@ -32,23 +36,30 @@ class QueryError(Exception):
 
 @dataclass(slots=True)
 class Probe:
-    """Asks, and remembers what could not be had: by fact, query and reason, the indices of the GPUs concerned."""
+    """Asks, and remembers what could not be had: by fact, query and reason, the indices of the GPUs concerned.
+
+    ``slowest``: how long each query took to answer, in seconds, when it took longest.
+    """
 
     nvml: Any
     failures: dict[tuple[str, str, str], list[int]] = field(default_factory=dict)
     dead: dict[int, HealthIssue] = field(default_factory=dict)
+    slowest: dict[str, float] = field(default_factory=dict)
 
     def call(self, query: str, *args: Any, **kwargs: Any) -> Any:
         """Make one query. Raises ``QueryError``."""
         function = getattr(self.nvml, query, None)
         if function is None:
             raise QueryError(self.nvml.NVML_ERROR_FUNCTION_NOT_FOUND, "this version of pynvml does not have it")
+        start = time.monotonic()
         try:
             return function(*args, **kwargs)
         except self.nvml.NVMLError as error:
             raise QueryError(error.value, str(error)) from None
         except ValueError as error:  # text that is not UTF-8
             raise QueryError(None, str(error)) from None
+        finally:
+            self.slowest[query] = max(self.slowest.get(query, 0.0), time.monotonic() - start)
 
     def ask(self, gpu: int, fact: str, query: str, *args: Any, quiet: Collection[int] = (), **kwargs: Any) -> Any:
         """Make one query about a GPU, for the fact named; None where it fails.
@@ -94,7 +105,12 @@ class Probe:
             _warning("nvml-query", f"{fact} unknown{_on(indices)}: {query} says {reason}")
             for (fact, query, reason), indices in self.failures.items()
         ]
-        return (*lost, *unknown)
+        slow = [
+            _warning("nvml-slow", f"{query} took {seconds:.1f} s to answer: a GPU may be in trouble")
+            for query, seconds in self.slowest.items()
+            if seconds > _SLOW_S
+        ]
+        return (*lost, *unknown, *slow)
 
 
 def as_text(answer: str | bytes) -> str:

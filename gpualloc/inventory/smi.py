@@ -35,6 +35,7 @@ _COMPUTE_MODES: dict[str, ComputeMode] = {
     "prohibited": "prohibited",
 }
 _TOPO = "give what `nvidia-smi topo -m` prints with --topo FILE"
+_ON_IT = "run `nvidia-smi -q -x` on the machine itself, as a user who may see its GPUs"
 _LIST = "add what `nvidia-smi -L` prints to the file given with --topo"
 
 
@@ -78,7 +79,7 @@ def read(text: str, file: str, topo: tuple[str, str] | None = None) -> Reading:
         raise fail("inventory-topo", summary, Place(topo[1]), "both must be printed by the same machine")
     gpus = [gpu for i, element in enumerate(elements) if (gpu := _gpu(element, i, matrix, notes)) is not None]
     if not gpus:
-        raise fail("inventory-no-gpu", "the report holds no GPU that tells its UUID", Place(file))
+        raise fail("inventory-no-gpu", "the report holds no GPU that tells its UUID", Place(file), _ON_IT)
     _no_two(gpus, file)
     if len(gpus) > 1 and (matrix is None or not matrix.rows):
         notes.warn("smi-no-links", "how the GPUs are joined, and to which CPUs, is unknown", _TOPO)
@@ -232,11 +233,31 @@ def _health(element: Element) -> tuple[HealthIssue, ...]:
         retired_pages_pending=_flag(element, "retired_pages/pending_retirement"),
         ecc_uncorrected=_uncorrected(element.find("ecc_errors/volatile")),
         recovery_action=_text(element, "gpu_recovery_action"),
+        ecc_on=_flag(element, "ecc_mode/current_ecc"),
+        slowdowns=_slowdowns(element),
     )
     dead = {"gpu is lost": health.GPU_LOST, "gpu requires reset": health.RESET_REQUIRED}.get(said)
     if dead is None and _flag(element, "gpu_reset_status/reset_required"):
         dead = health.RESET_REQUIRED
     return found if dead is None else (dead, *found)
+
+
+def _slowdowns(element: Element) -> int:
+    """Return why the clocks are lower than they might be, as the bits that NVML has for it."""
+    bits = 0
+    for group in ("clocks_event_reasons", "clocks_throttle_reasons"):  # the second before driver 535
+        for name, bit in _SLOWDOWNS.items():
+            if (_text(element, f"{group}/{group[:-1]}_{name}") or "").lower() == "active":
+                bits |= bit
+    return bits
+
+
+_SLOWDOWNS = {
+    "hw_slowdown": health.HW_SLOWDOWN,
+    "sw_thermal_slowdown": health.SW_THERMAL,
+    "hw_thermal_slowdown": health.HW_THERMAL,
+    "hw_power_brake_slowdown": health.HW_POWER_BRAKE,
+}
 
 
 def _uncorrected(volatile: Element | None) -> int | None:
@@ -266,5 +287,10 @@ def _no_two(gpus: Sequence[Gpu], file: str) -> None:
     for gpu in gpus:
         for uuid in (gpu.uuid, *(instance.uuid for instance in gpu.mig or ())):
             if uuid in seen:
-                raise fail("inventory-duplicate", f"{uuid} is there twice", Place(file))
+                raise fail(
+                    "inventory-duplicate",
+                    f"{uuid} is there twice",
+                    Place(file),
+                    "print the report again: `nvidia-smi -q -x`",
+                )
             seen.add(uuid)

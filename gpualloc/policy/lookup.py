@@ -154,7 +154,7 @@ def read(path: Path, search: Search) -> Node:
         raise fail("policy-not-found", "there is no such policy file", where, _name_hint(path, search)) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise fail("policy-unreadable", f"cannot be read: {reason}", where) from error
+        raise fail("policy-unreadable", f"cannot read it: {reason}", where, "name a file that you may read") from error
     if len(data) > MAX_BYTES:
         raise fail("policy-too-large", "larger than 1 MiB, which no policy is", where, "is it the right file?")
     try:

@@ -23,14 +23,18 @@ ANNOTATIONS: dict[Severity, str] = {"error": "error", "warning": "warning", "not
 
 
 def diagnostics_text(diagnostics: Iterable[Diagnostic], screen: Screen) -> str:
-    """Return messages for stderr, each ``error: compose.yaml:41:15: what is wrong``, with its hint on a line below."""
+    """Return messages for stderr, each ``error: compose.yaml:41:15: what is wrong [code]``, its hint on a line below.
+
+    The code is what ``gpualloc explain`` takes.
+    """
     return "".join(_message(diagnostic, screen) for diagnostic in diagnostics)
 
 
 def _message(diagnostic: Diagnostic, screen: Screen) -> str:
     severity = paint(f"{diagnostic.severity}:", STYLES[diagnostic.severity], colour=screen.colour)
     place = f"{printable(str(diagnostic.where))}: " if diagnostic.where else ""
-    return f"{severity} {place}{_lines(diagnostic.summary)}\n{_hint(diagnostic, screen)}"
+    code = paint(f"[{diagnostic.code}]", "dim", colour=screen.colour)
+    return f"{severity} {place}{_lines(diagnostic.summary)} {code}\n{_hint(diagnostic, screen)}"
 
 
 def findings_text(findings: Sequence[Diagnostic], screen: Screen) -> str:

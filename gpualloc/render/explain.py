@@ -10,12 +10,10 @@ from gpualloc.render.words import counted, devices_of, label
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gpualloc.model import Inventory, TierValue
+    from gpualloc.model import Alternative, Capacity, Explanation, Inventory, TierValue
     from gpualloc.render.layout import Block
     from gpualloc.render.screen import Screen
     from gpualloc.render.words import Device
-    from gpualloc.solve.capacity import Capacity
-    from gpualloc.solve.explain import Alternative, Explanation
 
 
 def explanations_text(explanations: Iterable[Explanation], inventory: Inventory, screen: Screen) -> str:

@@ -59,6 +59,7 @@ def dump(plan: Plan) -> str:
 
 
 def _inputs(inputs: PlanInputs) -> dict[str, Any]:
+    scale = {"scale": dict(inputs.scale)} if inputs.scale else {}
     return {
         "compose": [{"file": compose.file, "sha256": compose.sha256} for compose in inputs.compose],
         "inventory": list(inputs.inventory),
@@ -66,6 +67,7 @@ def _inputs(inputs: PlanInputs) -> dict[str, Any]:
         "policy": inputs.policy,
         "policy_sha256": inputs.policy_sha256,
         "profiles": list(inputs.profiles),
+        **scale,
     }
 
 
@@ -148,7 +150,8 @@ def _check_workers(fields: dict[str, Value]) -> None:
 
 
 def _read_inputs(value: Value) -> PlanInputs:
-    fields = value.fields(("compose", "inventory", "inventory_sha256", "policy", "policy_sha256", "profiles"))
+    required = ("compose", "inventory", "inventory_sha256", "policy", "policy_sha256", "profiles")
+    fields = value.fields(required, optional=("scale",))
     return PlanInputs(
         compose=tuple(map(_read_compose, _some(fields["compose"]))),
         inventory=tuple(source.text() for source in _some(fields["inventory"])),
@@ -156,7 +159,12 @@ def _read_inputs(value: Value) -> PlanInputs:
         policy=fields["policy"].text(),
         policy_sha256=fields["policy_sha256"].text(),
         profiles=_texts(fields["profiles"]),
+        scale=_read_scale(fields["scale"]) if "scale" in fields else (),
     )
+
+
+def _read_scale(value: Value) -> tuple[tuple[str, int], ...]:
+    return tuple((role, count.integer(minimum=1)) for role, count in value.entries())
 
 
 def _read_compose(value: Value) -> ComposeInput:

@@ -54,20 +54,22 @@ HOSTS_NAMED = 4
 """So many hosts whose devices share one reason are named; of more, only how many there are."""
 
 
-def plan_table(plan: Plan, inventory: Inventory, screen: Screen) -> str:
+def plan_table(plan: Plan, inventory: Inventory, screen: Screen, *, kept: bool = True) -> str:
     """Return ``plan`` as text for ``screen``: placements, unplaced workers, warnings, and a line to sum up.
 
-    ``inventory`` gives the devices their names; one that it does not hold is shown by the index in the plan.
+    ``inventory`` gives the devices their names; one that it does not hold is shown by the index in the plan. Without
+    ``kept``, workers that stay where they are have no row: the last line counts them.
     """
     devices = devices_of(inventory)
     solution = plan.solution
     parts: list[list[Block]] = []
-    if solution.placements:
-        parts.append([_placements(solution.placements, devices, hosts=len(inventory.hosts))])
+    rows = [placement for placement in solution.placements if kept or placement.action != "keep"]
+    if rows:
+        parts.append([_placements(rows, devices, hosts=len(inventory.hosts))])
     parts += _unplaced(solution.unplaced, devices, hosts=len(inventory.hosts))
     if solution.warnings:
         parts.append([block for warning in solution.warnings for block in _warning(warning)])
-    parts.append([_summary(plan, inventory)])
+    parts.append([summary_line(plan, inventory)])
     blocks: list[Block] = []
     for part in parts:
         blocks += [Line(), *part] if blocks else part
@@ -86,15 +88,15 @@ def _placements(placements: Sequence[Placement], devices: Mapping[str, Device], 
         row = [
             cell(placement.worker),
             *host,
-            cell(_granted(placement.devices, devices, placement.host)),
-            cell(_share(placement)),
+            cell(granted_text(placement.devices, devices, placement.host)),
+            cell(share_text(placement)),
             _action(placement, devices),
         ]
         rows.append(tuple(row))
     return Table(tuple(Column(title, whole=title == "memory") for title in titles), tuple(rows))
 
 
-def _granted(refs: Sequence[DeviceRef], devices: Mapping[str, Device], host: str) -> str:
+def granted_text(refs: Sequence[DeviceRef], devices: Mapping[str, Device], host: str) -> str:
     """Return devices with their model, those of one model together: ``GPU 0-3 A100-SXM4-40GB``."""
     models: dict[str, list[Device]] = {}
     for ref in refs:
@@ -103,13 +105,19 @@ def _granted(refs: Sequence[DeviceRef], devices: Mapping[str, Device], host: str
     return ", ".join(f"{label(group)} {model}".rstrip() for model, group in models.items())
 
 
-def _share(placement: Placement) -> str:
+def share_text(placement: Placement) -> str:
+    """Return what a worker takes of each of its devices: ``exclusive``, ``12 GiB each``."""
     if placement.exclusive:
         return "exclusive"
     if placement.memory_mib is None:
         return "shared"
     each = " each" if len(placement.devices) > 1 else ""
     return f"{memory(placement.memory_mib)}{each}"
+
+
+def action_text(placement: Placement, devices: Mapping[str, Device]) -> str:
+    """Return what happens to a worker, with where it was: ``~ move (was GPU 2)``."""
+    return plain_text(_action(placement, devices))
 
 
 def _action(placement: Placement, devices: Mapping[str, Device]) -> Cell:
@@ -141,17 +149,22 @@ def _previous(placement: Placement, devices: Mapping[str, Device]) -> str:
 # What does not fit
 
 
-def _unplaced(unplaced: Sequence[Unplaced], devices: Mapping[str, Device], hosts: int) -> list[list[Block]]:
-    """Return a part for each group of workers that the same reasons stop."""
+def groups_of_unplaced(unplaced: Sequence[Unplaced]) -> dict[tuple[tuple[Refusal, ...], str], list[str]]:
+    """Return the workers that the same reasons stop, under those reasons and the hint."""
     groups: dict[tuple[tuple[Refusal, ...], str], list[str]] = {}
     for worker in unplaced:
         groups.setdefault((worker.reasons, worker.hint), []).append(worker.worker)
+    return groups
+
+
+def _unplaced(unplaced: Sequence[Unplaced], devices: Mapping[str, Device], hosts: int) -> list[list[Block]]:
+    """Return a part for each group of workers that the same reasons stop."""
     parts: list[list[Block]] = []
-    for (reasons, hint), workers in groups.items():
+    for (reasons, hint), workers in groups_of_unplaced(unplaced).items():
         verb = "does" if len(workers) == 1 else "do"
         part: list[Block] = [Line((*cell(listed(workers), "title"), Span(f" {verb} not fit:", "bad")))]
         if reasons:
-            rows = tuple((cell(_where(reason, devices, hosts)), cell(_why(reason))) for reason in reasons)
+            rows = tuple((cell(where_text(reason, devices, hosts)), cell(_why(reason))) for reason in reasons)
             part.append(Table((Column(""), Column("")), rows, indent=2))
         if hint:
             part.append(Line(cell(hint), lead=cell("hint: ", "change"), indent=2))
@@ -159,7 +172,8 @@ def _unplaced(unplaced: Sequence[Unplaced], devices: Mapping[str, Device], hosts
     return parts
 
 
-def _where(reason: Refusal, devices: Mapping[str, Device], hosts: int) -> str:
+def where_text(reason: Refusal, devices: Mapping[str, Device], hosts: int) -> str:
+    """Return the devices that a reason is about, with their hosts if there are several."""
     if not reason.devices:
         return "any device"
     by_host: dict[str, list[Device]] = {}
@@ -184,7 +198,8 @@ def _why(reason: Refusal) -> str:
 
 def _warning(warning: PlanWarning) -> Iterable[Line]:
     lead = cell("warning: ", "warn")
-    yield Line(cell(warning.detail or warning.code), lead)
+    code = (Span(" "), *cell(f"[{warning.code}]", "dim")) if warning.detail else ()
+    yield Line((*cell(warning.detail or warning.code), *code), lead)
     if any(worker not in warning.detail for worker in warning.workers):
         yield Line(cell(listed(warning.workers)), (Span(" " * len(plain_text(lead))), *cell("workers: ", "dim")))
 
@@ -193,7 +208,8 @@ def _warning(warning: PlanWarning) -> Iterable[Line]:
 # Summary
 
 
-def _summary(plan: Plan, inventory: Inventory) -> Line:
+def summary_line(plan: Plan, inventory: Inventory) -> Line:
+    """Return the line that sums a plan up: how many are placed, what changes, how good it is known to be."""
     solution = plan.solution
     placed, missing = len(solution.placements), len(solution.unplaced)
     if not placed and not missing:
@@ -236,11 +252,12 @@ def _quality(objective: Sequence[Tier]) -> str:
     tier = objective[open_tier]
     before = f"optimal down to {objective[open_tier - 1].name}; " if open_tier else ""
     most = "at best" if tier.bound is not None else "no bound"
-    bound = f"{most} {_value(tier.bound)}" if tier.bound is not None else most
-    return f"{before}{tier.name} {_value(tier.value)} is not proven, {bound}"
+    bound = f"{most} {tier_value(tier.bound)}" if tier.bound is not None else most
+    return f"{before}{tier.name} {tier_value(tier.value)} is not proven, {bound}"
 
 
-def _value(value: TierValue) -> str:
+def tier_value(value: TierValue) -> str:
+    """Return a tier's value or bound for people."""
     if isinstance(value, tuple):
         return f"({', '.join(map(str, value))})"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -78,12 +78,13 @@ def _summary(verification: Verification) -> Line:
     workers = verification.workers
     if not workers:
         return Line(cell("No worker asks for a GPU.", "title"))
-    verdicts = [check.verdict for check in workers]
-    right = verdicts.count("ok")
+    right = sum(check.verdict == "ok" and check.seen is not None for check in workers)
     noun = f"{counted(len(workers), 'worker')} of {verification.project}"
     text = f"{right} of {noun} {'sees' if right == 1 else 'see'} exactly the GPUs the file gives"
-    if unseen := verdicts.count("unseen"):
+    if unseen := sum(check.verdict == "unseen" for check in workers):
         text += f", {unseen} could not be looked into"
+    if parked := sum(check.state == "parked" for check in workers):
+        text += f", {parked} {'is' if parked == 1 else 'are'} parked"
     return Line(cell(text, "title" if verification.good else "bad"))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpualloc.errors import fail
-from gpualloc.model import Worker
+from gpualloc.model import Capacity, Worker
 from gpualloc.solve import SolveOptions, solve
 
 if TYPE_CHECKING:
@@ -16,19 +16,6 @@ if TYPE_CHECKING:
 
 MOST = 1_000_000
 """The search stops here: no machine holds more workers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """``more`` workers of a role fit beside all that are placed now, which may move.
-
-    ``stops`` says what keeps one more out.
-    """
-
-    role: str
-    placed: int
-    more: int
-    stops: tuple[Refusal, ...]
 
 
 def capacity(
@@ -48,7 +35,7 @@ def capacity(
     asked = next((request for request in requests if request.role == role), None)
     if asked is None:
         roles = ", ".join(request.role for request in requests) or "none"
-        raise fail("unknown-role", f"no service called {role} asks for a GPU", None, f"roles here: {roles}")
+        raise fail("unknown-role", f"no service called {role} asks for a GPU", None, f"the roles are: {roles}")
     now = solve(inventory, requests, policy, project=project, options=options)
     placed = {placement.worker for placement in now.placements}
     mine = tuple(worker for worker in asked.workers if worker.name in placed)

@@ -24,7 +24,7 @@ def check_affinities(requests: Sequence[Request]) -> None:
             "unknown-role",
             f"{request.role}: affinity names {role}, and no service called that asks for a GPU",
             request.where,
-            hint=f"roles here: {', '.join(sorted(roles))}",
+            hint=f"the roles are: {', '.join(sorted(roles))}",
         )
         for request in requests
         for role in request.affinity

@@ -6,8 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
+from gpualloc.inventory.names import pci_key
 from gpualloc.policy.filters import Device
-from gpualloc.solve.order import natural, pci_key
+from gpualloc.solve.order import natural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,10 +7,11 @@ the best one counts.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpualloc.errors import fail
+from gpualloc.model import Alternative, Cost, Explanation, Verdict
 from gpualloc.solve import SolveOptions
 from gpualloc.solve.devices import without_devices
 from gpualloc.solve.engine import optimize
@@ -22,53 +23,12 @@ from gpualloc.solve.unplaced import Obstacles
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from gpualloc.model import Inventory, Placement, Policy, Request, TierValue
+    from gpualloc.model import Inventory, Policy, Request, TierValue
     from gpualloc.solve.problem import Problem
     from gpualloc.solve.tiers import Score
 
 CHOSEN, OPEN = "chosen", "open"
 """Codes beside those of refusals: the worker is here; it could be here as things stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one device was to a worker: chosen, open to it, or refused, with the filter's code and the numbers."""
-
-    uuid: str
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """A tier whose value would have been another."""
-
-    name: str
-    sense: str
-    value: TierValue
-    instead: TierValue
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """The best plan in which the worker has other devices (empty: it would have none), and what it would cost.
-
-    ``costs`` are in the order of the tiers, so the first is what decided; none: the two are equally good, and the
-    lower PCI bus ids were taken.
-    """
-
-    devices: tuple[str, ...]
-    costs: tuple[Cost, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One worker's placement, None where it does not fit, with every device's verdict in PCI order."""
-
-    worker: str
-    placement: Placement | None
-    verdicts: tuple[Verdict, ...]
-    alternative: Alternative | None
 
 
 def explain(

@@ -49,7 +49,7 @@ def _split_nvlink_role(problem: Problem, assignment: Assignment) -> list[PlanWar
         on_host: dict[int, list[tuple[str, int]]] = {}
         for name, d in members:
             on_host.setdefault(problem.host_of[d], []).append((name, d))
-        joined: list[str] = []
+        joined: list[tuple[str, int]] = []
         for host, there in on_host.items():
             nvlinked = {d for pair, (_, rank) in problem.pairs(host).items() if rank == 0 for d in pair}
             held = {d for _, d in there}
@@ -59,14 +59,14 @@ def _split_nvlink_role(problem: Problem, assignment: Assignment) -> list[PlanWar
                 if rank == 0 and a in held and b in held
                 for d in (a, b)
             }
-            joined += [name for name, d in there if d in mine and d in nvlinked]
+            joined += [(name, d) for name, d in there if d in mine and d in nvlinked]
         if joined:
             found.append(
                 PlanWarning(
                     "split_nvlink_role",
                     f"the workers of {role} sit on GPUs joined by NVLink, one each: in separate containers they cannot "
-                    f"use it; if they talk to each other, ask for one worker with {len(joined)} GPUs",
-                    tuple(joined),
+                    f"use it; if they talk to each other, ask for one worker with {len({d for _, d in joined})} GPUs",
+                    tuple(name for name, _ in joined),
                 )
             )
     return found

@@ -12,13 +12,3 @@ NaturalKey = tuple[tuple[str | int, ...], str]
 def natural(name: str) -> NaturalKey:
     """Return a sort key under which ``w-2`` comes before ``w-10``."""
     return tuple(int(part) if part.isdecimal() else part for part in _DIGITS.split(name)), name
-
-
-def pci_key(bus_id: str) -> tuple[tuple[int, ...], str]:
-    """Return a sort key for a PCI bus id (``domain:bus:device.function``, hexadecimal); other texts come first."""
-    parts = re.split(r"[:.]", bus_id)
-    try:
-        numbers = tuple(int(part, 16) for part in parts)
-    except ValueError:
-        return (), bus_id
-    return (0,) * (4 - len(numbers)) + numbers, ""

@@ -133,7 +133,8 @@ def _cause(problem: Problem, job: Job) -> str:
     for uuid in job.previous or ():
         d = where.get(uuid)
         if d is None:
-            return f"{uuid} is gone"
+            split = next((device.gpu for device in problem.devices if device.gpu.uuid == uuid), None)
+            return f"{uuid} is gone" if split is None else f"GPU {split.index} is split by MIG now"
         refusal = problem.refusals[d] or refused_by_request(problem.devices[d], job.demand)
         if refusal is not None:
             return f"{device_name(problem, d)} {refusal[1]}"

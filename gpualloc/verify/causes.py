@@ -134,13 +134,13 @@ def _hidden(case: Case) -> Cause | None:
             return None
         why = f"CUDA_VISIBLE_DEVICES={value} counts the fastest GPU first unless CUDA_DEVICE_ORDER is PCI_BUS_ID"
         return Cause("cuda-order", why, APPLY, cuda=True)
-    origin = ""
+    origin, hint = "", APPLY
     if case.container.environment.get("CUDA_VISIBLE_DEVICES") != value:
-        origin = " (set by its entry point, not by the file)"
+        origin, hint = " (set by its entry point, not by the file)", "let the entry point leave it alone"
     elif "CUDA_VISIBLE_DEVICES" not in case.expectation.environment:
         origin = " (from the image or an env_file)"
     code, why = _reading(value, case)
-    return Cause(code, f"CUDA_VISIBLE_DEVICES={value}{origin}: {why}", APPLY, cuda=True)
+    return Cause(code, f"CUDA_VISIBLE_DEVICES={value}{origin}: {why}", hint, cuda=True)
 
 
 def _reading(value: str, case: Case) -> tuple[str, str]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import ProjectOptions
 
 LABEL = "com.docker.compose."
-"""Compose's labels: ``project``, ``service``, ``container-number``, ``oneoff``, ``config-hash`` (docker/compose
-``pkg/api/labels.go``)."""
+"""Compose's labels: ``project``, ``service``, ``container-number``, ``oneoff``, ``config-hash``,
+``project.config_files`` (docker/compose ``pkg/api/labels.go``)."""
 
 PATIENCE_S = 30.0
 """How long Docker may take to answer about containers."""
@@ -42,7 +42,8 @@ class DeviceRequest:
 class Container:
     """One container as Docker has it. ``error`` is Docker's, for one that did not start; ``created`` is RFC 3339.
 
-    ``own_pids``: whether process 1 in it is its own, and not the host's or another container's.
+    ``own_pids``: whether process 1 in it is its own, and not the host's or another container's. ``files``: the compose
+    files it was made from.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Container:
     runtime: str
     privileged: bool
     own_pids: bool
+    files: tuple[str, ...]
 
     @property
     def running(self) -> bool:
@@ -186,6 +188,7 @@ def _container(data: dict[str, Any]) -> Container:
         runtime=host.get("Runtime") or "",
         privileged=bool(host.get("Privileged")),
         own_pids=not host.get("PidMode"),
+        files=tuple(name for name in labels.get(f"{LABEL}project.config_files", "").split(",") if name),
     )
 
 

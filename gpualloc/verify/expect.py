@@ -50,13 +50,14 @@ def expectations(workspace: Workspace) -> tuple[Machine, tuple[Expectation, ...]
     """Return the host that the containers run on, and each worker with the devices the file gives it."""
     pins = resolve_pins(workspace.inventory, workspace.requests).by_worker
     machine = machine_of(workspace, (uuid for uuids in pins.values() for uuid in uuids))
-    services = {service.name: service for service in workspace.project.services}
     written = _written_names(workspace)
     found = []
     for role in workspace.demand.roles:
-        for worker in role.request.workers:
-            service = services.get(worker.name, role.service)
-            found.append(_expectation(role, worker, service, machine, pins.get(worker.name), written))
+        for member in role.members:
+            if not member.present and not role.shares:
+                continue  # `check` tells of a worker that has no service yet
+            worker = member.worker
+            found.append(_expectation(role, worker, member.service, machine, pins.get(worker.name), written))
     return machine, tuple(found)
 
 

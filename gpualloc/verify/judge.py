@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpualloc.cuda import visible
 from gpualloc.errors import Diagnostic
-from gpualloc.render.words import counted
+from gpualloc.render.words import counted, listed
 from gpualloc.verification import FRAMEWORKS, Seen, WorkerCheck
 from gpualloc.verify.causes import APPLY, Case, likely_cause
 from gpualloc.verify.given import differences, given_to
@@ -163,17 +163,20 @@ def _devices(one: Evidence, case: Case) -> Iterator[Diagnostic]:
         return
     if cause.cuda and "CUDA_VISIBLE_DEVICES" in expectation.environment:
         where = expectation.cuda_where
-    sees = "sees" if case.container.running else "would see"
     seen, expected = machine.label(case.seen) or "no GPU", machine.label(case.expected) or "none"
-    summary = f"{expectation.worker} {sees} {seen}, not {expected}: {cause.detail}"
+    summary = f"{expectation.worker} {_sees(case)} {seen}, not {expected}: {cause.detail}"
     yield Diagnostic(cause.code, summary, where, cause.hint)
+
+
+def _sees(case: Case) -> str:
+    return "sees" if case.container.running else "would see"
 
 
 def _unpinned(case: Case, holders: dict[str, list[str]]) -> Diagnostic:
     expectation = case.expectation
     others = dict.fromkeys(w for uuid in case.seen for w in holders[uuid] if w != expectation.worker)
-    shared = f", as {', '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
-    sees = f"it sees {case.machine.label(case.seen) or 'no GPU'}{shared}"
+    shared = f", as {listed(list(others), 5)} {'do' if len(others) > 1 else 'does'}" if others else ""
+    sees = f"it {_sees(case)} {case.machine.label(case.seen) or 'no GPU'}{shared}"
     if expectation.copies > 1:
         summary = f"{expectation.worker} shares one device list with {expectation.copies - 1} more: {sees}"
         return Diagnostic("replicas", summary, expectation.where, APPLY)

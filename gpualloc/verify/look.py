@@ -86,7 +86,7 @@ def _look(docker: Docker, container: Container, source: str, manner: Manner) -> 
         answer = docker.execute(container, (python, "-", *options), manner.timeout_s + GRACE_S, source)
         if answer.code in _NOT_THERE:
             continue
-        sight = _sight(answer)
+        sight = sight_of(answer)
         if sight is not None:
             return sight
         blind = _why(answer)
@@ -103,7 +103,7 @@ def _why(answer: Answer) -> str:
     return f"the probe failed in it: {answer.last_error or f'exit code {answer.code}'}"
 
 
-def _sight(answer: Answer) -> Sight | None:
+def sight_of(answer: Answer) -> Sight | None:
     """Return what a probe answered; None where there is no answer of its form, since anything may run in there."""
     lines = [line for line in answer.output.splitlines() if line.startswith(MARK)]
     if not lines:

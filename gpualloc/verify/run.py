@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def verify(
     matched = match(expected, containers)
     running = [container for container in matched.values() if container.running]
     sights = look(docker, running, manner or Manner(), progress)
-    hashes = _Hashes(docker, options.project)
+    hashes = _Hashes(docker, _as_now(options, containers, cwd))
     evidence = []
     for one in expected:
         container = matched.get(one.worker)
@@ -59,6 +59,19 @@ def verify(
         findings=tuple(_others(containers, matched, expected, workspace.project, machine)),
         warnings=workspace.warnings,
     )
+
+
+def _as_now(options: Options, containers: Sequence[Container], cwd: Path) -> ProjectOptions:
+    """Return what to ask Compose about: the project's files, and the override file laid over them, if there is one.
+
+    With the override named, Compose no longer finds the project's own files: they are those the containers came from.
+    """
+    if options.override is None:
+        return options.project
+    files = options.project.files or next((container.files for container in containers if container.files), ())
+    laid_over = (cwd / options.override).resolve()
+    own = [name for name in files if (cwd / name).resolve() != laid_over]
+    return replace(options.project, files=(*own, options.override))
 
 
 @dataclass(eq=False)
@@ -92,9 +105,9 @@ def match(expected: Sequence[Expectation], containers: Sequence[Container]) -> d
     for one in expected:
         if one.parked:
             continue
-        candidates = by_service.get(one.service, [])
-        if one.copies > 1:
-            candidates = [container for container in candidates if container.number == one.replica]
+        candidates = by_service.get(one.worker)  # a split role's workers are services of their own
+        if candidates is None:
+            candidates = [c for c in by_service.get(one.service, []) if one.copies == 1 or c.number == one.replica]
         if candidates:
             found[one.worker] = candidates[0]
     return found
@@ -109,7 +122,7 @@ def _others(
 ) -> Iterator[Diagnostic]:
     """Find running containers of the project that hold GPUs and are no worker's."""
     taken = {container.id for container in matched.values()}
-    workers = {one.service for one in expected}
+    workers = {name for one in expected for name in (one.worker, one.service)}
     known = {service.name for service in project.services}
     for container in containers:
         held = asked_for(container, machine)

@@ -240,3 +240,26 @@ def test_override_form(run: Run, tmp_path: Path) -> None:
     refused = run("apply", "--yes", *args)
     assert refused.code == 2
     assert "was not written by gpualloc" in refused.err
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_service_that_is_left_alone_keeps_its_pins(run: Run, tmp_path: Path, replicas: int) -> None:
+    path = tmp_path / "compose.yaml"
+    path.write_text(
+        "services:\n  a: {image: i, gpus: [{count: 1}]}\n"
+        f"  b:\n    image: i\n    gpus: [{{count: 1}}]\n    profiles: [x]\n    deploy: {{replicas: {replicas}}}\n"
+    )
+    before = path.read_bytes()
+    assert run("apply", "--yes", *L40S, "--profile", "x").code == 0
+    written = path.read_text()
+    assert written.count("device_ids") == 1 + replicas
+    without = run("apply", "--yes", *L40S)
+    assert "keeps its pins" in without.err
+    assert "nothing to write" in without.err
+    assert path.read_text() == written
+    assert run("apply", "--yes", *L40S, "--replan").code == 0
+    assert run("apply", "--yes", "--inventory", "sim:8xrtx4090").code == 0
+    moved = path.read_text()
+    assert [uuid in moved for uuid in GPUS].count(True) == replicas
+    assert run("reset", "--yes").code == 0
+    assert path.read_bytes() == before

@@ -14,6 +14,7 @@ from gpualloc.compose import interpolate as substitution
 from gpualloc.compose.dotenv import load_environment, parse
 from gpualloc.errors import GpuallocError, Place, fail
 from tests.compose_oracle import config, fails_in_old_compose, needs_compose, run
+from tests.long_runs import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,7 +223,7 @@ def test_compose_agrees(tmp_path_factory: pytest.TempPathFactory, texts: list[st
 
 @needs_compose
 @pytest.mark.long
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=share(400), deadline=None)
 @given(st.lists(FILES, min_size=1, max_size=40))
 def test_compose_agrees_on_many(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     same_as_compose(texts, tmp_path_factory.mktemp("p"), 10)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gpualloc.compose.interpolate import MAX_DEPTH, escape, has_variable, interpolate, variables
 from gpualloc.errors import GpuallocError, Place
 from tests.compose_oracle import config, fails_in_old_compose, needs_compose
+from tests.long_runs import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -306,7 +307,7 @@ def test_compose_agrees(tmp_path_factory: pytest.TempPathFactory, texts: list[st
 
 @needs_compose
 @pytest.mark.long
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=share(500), deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=50))
 def test_compose_agrees_on_many(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     same_as_compose(texts, tmp_path_factory.mktemp("p"), 10)

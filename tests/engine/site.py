@@ -58,16 +58,17 @@ class Site:
 
     def gpualloc(self, command: str, *words: str, code: int = 0) -> Result:
         """Run a command of gpualloc on the project and this machine."""
-        words = (sys.executable, "-m", "gpualloc", command, "--inventory", "gpus.json", *words)
+        machine = () if command == "reset" else ("--inventory", "gpus.json")
+        words = (sys.executable, "-m", "gpualloc", command, *machine, *words)
         environ = {**self.engine.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
         result = Result(done.returncode, done.stdout, done.stderr)
         assert result.code == code, f"{result.out}\n{result.err}"
         return result
 
-    def placements(self) -> dict[str, list[str]]:
+    def placements(self, *words: str) -> dict[str, list[str]]:
         """Return what is planned for each worker: UUIDs in PCI order."""
-        plan = json.loads(self.gpualloc("plan", "--format", "json").out)
+        plan = json.loads(self.gpualloc("plan", "--format", "json", *words).out)
         return {p["worker"]: [device["uuid"] for device in p["devices"]] for p in plan["placements"]}
 
     def compose(self, *words: str) -> str:

@@ -99,10 +99,8 @@ def test_workers_that_ask_for_all_share_fairly(site: Site, form: str) -> None:
 def test_mig_instances_are_devices(site: Site) -> None:
     inventory = site.machine("a100-mig")
     instances = {part.uuid for gpu in inventory.hosts[0].gpus for part in gpu.mig or ()}
-    form = "x-gpualloc: {gpus: 1, mig_profile: 1g.5gb}"
-    profiles = {part.profile for gpu in inventory.hosts[0].gpus for part in gpu.mig or ()}
-    form = form.replace("1g.5gb", sorted(profiles)[0])
-    site.write("services:\n" + service("small", form))
+    profile = min(part.profile for gpu in inventory.hosts[0].gpus for part in gpu.mig or ())
+    site.write("services:\n" + service("small", f"x-gpualloc: {{gpus: 1, mig_profile: {profile}}}"))
     site.gpualloc("apply", "--yes")
     planned = site.placements()
     assert set(planned["small"]) <= instances
@@ -117,7 +115,7 @@ def test_only_displaced_workers_are_made_anew(site: Site) -> None:
     site.machine("dgx-a100")
     site.write("services:\n" + "".join(service(f"w{n}", FORMS["deploy-count"]) for n in range(1, 4)))
     site.gpualloc("apply", "--yes")
-    before, planned = site.containers(), site.placements()
+    planned = site.placements()
     site.up()
     before = site.containers()
 

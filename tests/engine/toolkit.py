@@ -1,11 +1,12 @@
 """Stands in for NVIDIA's container toolkit: puts devices that do not exist into containers, by the toolkit's rules.
 
-    toolkit.py hook HOST              the hook: a container's state on stdin (OCI runtime specification, "Hooks")
-    toolkit.py runtime HOST RUNC …    the runtime "nvidia": adds that hook to containers, and hands over to runc
+    toolkit.py hook HOST         the hook: a container's state on stdin (OCI runtime specification, "Hooks")
+    toolkit.py runtime RUNC …    the runtime "nvidia": adds that hook to containers, and hands over to runc
 
 HOST is a folder: ``gpus`` has a file for each device of the machine, named in PCI order; ``names.json`` says which ids
-each goes by; ``libcuda.so.1`` and ``nvidia-smi`` are what a container gets with the capabilities compute and utility. In
-a container the devices are the files under /run/standin/gpus. Rules: the toolkit's "Specialized configurations".
+each goes by; ``libcuda.so.1`` and ``nvidia-smi`` are what a container gets with the capabilities compute and utility;
+where ``wsl2`` is, every container gets every device. In a container the devices are the files under /run/standin/gpus.
+Rules: the toolkit's "Specialized configurations".
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def hook(host: Path) -> None:
     root = bundle / config["root"]["path"]
     environment = dict(entry.split("=", 1) for entry in config["process"]["env"])  # the last one counts
     privileged = "CAP_SYS_ADMIN" in config["process"]["capabilities"]["bounding"]
-    wanted = "all" if privileged else environment.get("NVIDIA_VISIBLE_DEVICES", "all")
+    wanted = "all" if privileged or (host / "wsl2").exists() else environment.get("NVIDIA_VISIBLE_DEVICES", "all")
     capabilities = environment.get("NVIDIA_DRIVER_CAPABILITIES") or "compute,utility"
     (root / DEVICES).mkdir(parents=True, exist_ok=True)
     for file in chosen(host, wanted):
@@ -55,7 +56,7 @@ def chosen(host: Path, wanted: str) -> list[Path]:
     return [file for file in files if file.name in {names[name] for name in wanted.split(",")}]
 
 
-def runtime(host: Path, runc: str, arguments: list[str]) -> None:
+def runtime(runc: str, arguments: list[str]) -> None:
     """Hand over to runc; to a container that is made, the hook is added, unless Docker has added it already."""
     if "create" in arguments:
         path = Path(arguments[arguments.index("--bundle") + 1]) / "config.json"
@@ -98,4 +99,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "hook":
         hook(Path(sys.argv[2]))
     else:
-        runtime(Path(sys.argv[2]), sys.argv[3], sys.argv[4:])
+        runtime(sys.argv[2], sys.argv[3:])

@@ -87,16 +87,16 @@ def test_a_topology_goes_with_one_report() -> None:
 
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    assert told([str(tmp_path / "none.json")]).summary == "cannot be read: No such file or directory"
-    assert told([str(tmp_path)]).summary == "cannot be read: Is a directory"
-    assert told(["a\0b"]).summary == "cannot be read: embedded null byte"
+    assert told([str(tmp_path / "none.json")]).summary == "cannot read it: No such file or directory"
+    assert told([str(tmp_path)]).summary == "cannot read it: Is a directory"
+    assert told(["a\0b"]).summary == "cannot read it: embedded null byte"
     assert told([str(tmp_path / "none.json")]).code == "inventory-file"
     missing = told([XML], tmp_path / "none.txt")
-    assert str(missing).startswith(f"{tmp_path / 'none.txt'}: cannot be read")
+    assert str(missing).startswith(f"{tmp_path / 'none.txt'}: cannot read it")
     if os.geteuid() != 0:
         file = tmp_path / "secret.json"
         file.touch(mode=0o000)
-        assert told([str(file)]).summary == "cannot be read: Permission denied"
+        assert told([str(file)]).summary == "cannot read it: Permission denied"
 
 
 def test_a_machine_without_its_prefix_is_recognised() -> None:

@@ -7,14 +7,14 @@ import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
-from oracle.rules import read_case
+from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gpualloc.model import Inventory, Placement, Policy, Request, Solution
-    from oracle.rules import Case, Device, Job
+    from tests.oracle.rules import Case, Device, Job
 
 
 def best(

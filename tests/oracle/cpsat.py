@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from ortools.sat.python import cp_model
 
-from oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
-from oracle.rules import read_case
+from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from gpualloc.model import Inventory, Policy, Request
-    from oracle.rules import Case, Job
+    from tests.oracle.rules import Case, Job
 
 EXACT = 2**60
 """Sums up to here stay exact in CP-SAT's 64-bit integers, with room for its own arithmetic."""

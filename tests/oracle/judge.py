@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpualloc.solve import SolveOptions, solve
-from oracle import brute, cpsat
-from oracle.rules import read_case
+from tests.oracle import brute, cpsat
+from tests.oracle.rules import read_case
 
 if TYPE_CHECKING:
     from gpualloc.model import Solution
-    from oracle.instances import Instance
-    from oracle.objective import Value
+    from tests.oracle.instances import Instance
+    from tests.oracle.objective import Value
 
 
-def plan(instance: Instance) -> Solution:
-    """Return the planner's answer."""
-    return solve(
-        instance.inventory, instance.requests, instance.policy, project=instance.project, options=SolveOptions()
-    )
+def plan(instance: Instance, *, seconds: float | None = None) -> Solution:
+    """Return the planner's answer; with a time limit it may be cut off."""
+    options = SolveOptions(time_limit_s=seconds)
+    return solve(instance.inventory, instance.requests, instance.policy, project=instance.project, options=options)
 
 
 def faults(instance: Instance, solution: Solution) -> list[str]:
@@ -40,11 +39,11 @@ def beside_brute(instance: Instance) -> str | None:
 
 
 def beside_cpsat(instance: Instance, *, seconds: float) -> tuple[cpsat.Answer, str, str]:
-    """Return CP-SAT's answer, its verdict on the planner's, and the message where that is ``worse`` or ``better``.
+    """Give both the same time; return CP-SAT's answer, its verdict on the planner's, and a message about it.
 
     A planner that breaks a rule is ``worse``; ``better`` than a proven value means that one of the two is mistaken.
     """
-    solution = plan(instance)
+    solution = plan(instance, seconds=seconds)
     case = read_case(instance.inventory, instance.requests, instance.policy, instance.project)
     answer = cpsat.best_of(case, seconds=seconds)
     wrong = faults(instance, solution)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
-    from oracle.rules import Case, Job
+    from tests.oracle.rules import Case, Job
 
 Choice = tuple[frozenset[int] | None, ...]
 """For each job of the case, the devices it holds, or None where it is not placed."""

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpualloc.model import Inventory, Link, Solution
-from oracle import instances
-from oracle.judge import plan
+from tests.long_runs import share
+from tests.oracle import instances
+from tests.oracle.judge import plan
 
 ROOT = Path(__file__).resolve().parents[2]
 quick = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False)
@@ -50,20 +51,20 @@ def facts(solution: Solution) -> tuple[object, ...]:
     return placements, sorted(solution.unplaced, key=lambda unplaced: unplaced.worker), solution.objective
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=50)
 @given(instances.instances(instances.MIXED), st.integers(0, 2**32))
 def test_mixed(instance: instances.Instance, seed: int) -> None:
     assert facts(plan(shuffled(instance, seed))) == facts(plan(instance))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(1, 4))
 def test_middle(seed: int) -> None:
     instance = instances.seeded(seed, instances.MIDDLE)
     assert facts(plan(shuffled(instance, seed))) == facts(plan(instance))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(share(20)))
 def test_ten_orders(seed: int) -> None:
     instance = instances.seeded(100 + seed, instances.MIDDLE)
     first = facts(plan(instance))
@@ -73,15 +74,14 @@ def test_ten_orders(seed: int) -> None:
 
 def test_hash_seeds() -> None:
     script = (
-        "from oracle.instances import MIDDLE, MIXED, seeded\n"
-        "from oracle.judge import plan\n"
-        "print([plan(seeded(s, size)) for s in range(4) for size in (MIXED, MIDDLE)])\n"
+        "from tests.oracle.instances import MIDDLE, MIXED, seeded\n"
+        "from tests.oracle.judge import plan\n"
+        "print([plan(seeded(s, size)) for s in range(1, 4) for size in (MIXED, MIDDLE)])\n"
     )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     answers = {
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed},
             check=True,
             capture_output=True,
             text=True,

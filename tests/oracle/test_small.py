@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from oracle import instances
-from oracle.judge import beside_brute
+from tests.long_runs import share
+from tests.oracle import instances
+from tests.oracle.judge import beside_brute
 
 quick = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False)
 
@@ -24,14 +25,14 @@ def test_one_device_each(instance: instances.Instance) -> None:
 
 
 @pytest.mark.long
-@settings(quick, max_examples=1400)
+@settings(quick, max_examples=share(1400))
 @given(instances.instances(instances.MIXED))
 def test_mixed_long(instance: instances.Instance) -> None:
     assert beside_brute(instance) is None
 
 
 @pytest.mark.long
-@settings(quick, max_examples=600)
+@settings(quick, max_examples=share(600))
 @given(instances.instances(instances.SINGLE))
 def test_one_device_each_long(instance: instances.Instance) -> None:
     assert beside_brute(instance) is None

@@ -40,7 +40,7 @@ def test_every_key() -> None:
     assert parse_ask(data, at) == Ask(
         GpuCount(1, 4),
         12288,
-        True,  # noqa: FBT003  # in the order of the fields
+        True,  # in the order of the fields
         "*A100*",
         40960,
         ">=8.0",
@@ -51,7 +51,7 @@ def test_every_key() -> None:
         ("tokenizer",),
         ("encoder",),
         "increment",
-        False,  # noqa: FBT003
+        False,
     )
 
 

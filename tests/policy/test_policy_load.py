@@ -14,6 +14,7 @@ from gpualloc.policy.load import load
 from gpualloc.policy.review import check
 from gpualloc.policy.schema import place_of
 from gpualloc.policy.show import show
+from tests.long_runs import share
 from tests.policy.helpers import (
     BAD_POLICY,
     BAD_SECTIONS,
@@ -466,7 +467,7 @@ def test_a_damaged_policy_loads_or_is_explained(tmp_path: Path, damage: list[tup
 
 
 @pytest.mark.long
-@settings(relaxed, max_examples=20_000)
+@settings(relaxed, max_examples=share(20_000))
 @given(DAMAGE)
 def test_damaged_policies_at_length(tmp_path: Path, damage: list[tuple[float, int, str]]) -> None:
     load_or_explain(tmp_path, damaged(FULL, damage))

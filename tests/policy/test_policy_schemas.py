@@ -93,7 +93,7 @@ def test_bad_values_of_an_ask(key: str, value: Any) -> None:
 
 
 def test_false_leaves_a_service_alone_and_nothing_else_does() -> None:
-    assert VALID_ASK.is_valid(False)  # noqa: FBT003  # the document itself
+    assert VALID_ASK.is_valid(False)  # the document itself
     others: list[Any] = [True, None, 0, "", []]
     assert not any(VALID_ASK.is_valid(other) for other in others)
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpualloc.errors import GpuallocError
@@ -380,6 +380,7 @@ def test_planning_again_moves_nobody(world: World) -> None:
     )
     first = solve(machines, requests, rules, project=PROJECT)
     held = {p.worker: tuple(d.uuid for d in p.devices) for p in first.placements}
+    assume(set(held) == fit)  # a pin that went with its worker may have made memory foreign, and a device busy
     pinned = [
         replace(request, workers=tuple(replace(worker, pinned=held[worker.name]) for worker in request.workers))
         for request in requests

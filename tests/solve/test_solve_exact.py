@@ -14,6 +14,7 @@ from gpualloc.solve.lexi import Driver
 from gpualloc.solve.rules import faults
 from gpualloc.solve.search import Search
 from gpualloc.solve.tiers import score_of
+from tests.long_runs import share
 from tests.solve.worlds import PROJECT, World, every_best, machine, policy, problem_of, relaxed, role, worlds
 
 NODES = 200_000
@@ -58,7 +59,7 @@ def test_both_engines_agree(world: World) -> None:
 
 
 @pytest.mark.long
-@settings(relaxed, max_examples=3_000)
+@settings(relaxed, max_examples=share(3_000))
 @given(worlds(5, 5))
 def test_both_engines_find_the_best_of_every_assignment(world: World) -> None:
     problem = problem_of(world)

@@ -1,0 +1,260 @@
+"""Who is where: every device of a host with its workers, and how its GPUs are grouped. Map and report draw it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gpualloc.inventory.names import pci_key
+from gpualloc.render.words import devices_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from gpualloc.model import Action, Gpu, Host, Inventory, Link, MigInstance, Placement, Plan
+    from gpualloc.render.words import Device
+
+Kind = Literal["island", "NUMA", "switch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What something outside the project holds of a device: memory in MiB, and who, as far as that is known."""
+
+    mib: int
+    holders: tuple[str, ...] = ()
+    left_out: bool = False
+    """Whether it is held by nobody, but this plan was to do without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A worker on a device. ``part`` is the fraction of the device that it takes, to draw it by."""
+
+    worker: str
+    service: str
+    action: Action
+    mib: int | None
+    exclusive: bool
+    reason: str
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A device with what is on it. ``held_part`` is the fraction of it that is not the project's to give."""
+
+    uuid: str
+    gpu: Gpu
+    instance: MigInstance | None
+    held: Held
+    held_part: float
+    stays: tuple[Stay, ...]
+
+    @property
+    def total_mib(self) -> int | None:
+        """The memory of the device, None where it is not known."""
+        return self.instance.memory_total_mib if self.instance else self.gpu.memory_total_mib
+
+    @property
+    def used_mib(self) -> int | None:
+        """What is given out or held by others; None where a part of that is not known."""
+        if any(stay.exclusive for stay in self.stays):
+            return self.total_mib
+        amounts = [stay.mib for stay in self.stays]
+        return None if None in amounts else self.held.mib + sum(mib for mib in amounts if mib is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """One way in which a host's GPUs belong together. ``of`` names the group of a GPU, by UUID, if it is in one."""
+
+    kind: Kind
+    of: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlaces:
+    """A host's devices, those of one group together. ``groupings`` has the widest first."""
+
+    host: Host
+    places: tuple[Place, ...]
+    groupings: tuple[Grouping, ...]
+    gone: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Ids that the host no longer has, each with the workers that had it."""
+
+    @property
+    def one_island(self) -> bool:
+        """Whether NVLink joins all GPUs of the host."""
+        return len(self.host.gpus) > 1 and len(islands(self.host)) == 1
+
+
+def places_after(plan: Plan, hosts: Iterable[Host], held: Mapping[str, Held]) -> list[HostPlaces]:
+    """Return ``hosts`` with the workers where ``plan`` puts them. ``held``: what others hold, by UUID of the device."""
+    seats: dict[str, list[Placement]] = defaultdict(list)
+    for placement in plan.solution.placements:
+        for device in placement.devices:
+            seats[device.uuid].append(placement)
+    return [_host_places(host, seats, held, ()) for host in hosts]
+
+
+def places_before(
+    plan: Plan, inventory: Inventory, hosts: Iterable[Host], held: Mapping[str, Held]
+) -> list[HostPlaces]:
+    """Return ``hosts`` with the workers where they were before ``plan``: those that had devices, and are placed now."""
+    devices = devices_of(inventory)
+    seats: dict[str, list[Placement]] = defaultdict(list)
+    gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for placement in plan.solution.placements:
+        for name in placement.previous or ():
+            device = device_named(name, placement.host, devices)
+            if device is None:
+                gone[placement.host][name].append(placement.worker)
+            else:
+                seats[device.uuid].append(placement)
+    held = {uuid: of for uuid, of in held.items() if not of.left_out}
+    return [
+        _host_places(host, seats, held, tuple((name, tuple(workers)) for name, workers in gone[host.name].items()))
+        for host in hosts
+    ]
+
+
+def device_named(name: str, host: str, devices: Mapping[str, Device]) -> Device | None:
+    """Return the device that a file calls ``name``: by its UUID, or by its index on ``host``."""
+    if name in devices:
+        return devices[name]
+    return next((d for d in devices.values() if d.host == host and d.instance is None and str(d.index) == name), None)
+
+
+def hosts_concerned(plan: Plan, inventory: Inventory) -> list[Host]:
+    """Return the hosts that have workers by ``plan``, or had."""
+    names = {placement.host for placement in plan.solution.placements}
+    if any(placement.previous for placement in plan.solution.placements):
+        devices = devices_of(inventory)
+        had = (devices.get(name) for placement in plan.solution.placements for name in placement.previous or ())
+        names |= {device.host for device in had if device is not None}
+    return [host for host in inventory.hosts if host.name in names]
+
+
+def is_replan(plan: Plan) -> bool:
+    """Whether any worker had devices before."""
+    return any(placement.previous for placement in plan.solution.placements)
+
+
+def _host_places(
+    host: Host,
+    seats: Mapping[str, Sequence[Placement]],
+    held: Mapping[str, Held],
+    gone: tuple[tuple[str, tuple[str, ...]], ...],
+) -> HostPlaces:
+    groupings = _groupings(host)
+    position = {gpu.uuid: at for at, gpu in enumerate(_in_pci_order(host))}
+    first = [_first_positions(grouping, position) for grouping in groupings]
+    gpus = sorted(
+        host.gpus, key=lambda gpu: (*(firsts.get(gpu.uuid, position[gpu.uuid]) for firsts in first), position[gpu.uuid])
+    )
+    places = [
+        _place(gpu, instance, seats, held) for gpu in gpus for instance in ([None] if gpu.mig is None else gpu.mig)
+    ]
+    return HostPlaces(host, tuple(places), groupings, gone)
+
+
+def _in_pci_order(host: Host) -> list[Gpu]:
+    return sorted(host.gpus, key=lambda gpu: (pci_key(gpu.pci_bus_id), gpu.index, gpu.uuid))
+
+
+def _first_positions(grouping: Grouping, position: Mapping[str, int]) -> dict[str, int]:
+    """Return for each GPU of a group where the group's first GPU stands, so that sorting keeps them together."""
+    first: dict[str, int] = {}
+    for uuid, group in grouping.of.items():
+        first[group] = min(first.get(group, position[uuid]), position[uuid])
+    return {uuid: first[group] for uuid, group in grouping.of.items()}
+
+
+def _place(
+    gpu: Gpu, instance: MigInstance | None, seats: Mapping[str, Sequence[Placement]], held: Mapping[str, Held]
+) -> Place:
+    uuid = instance.uuid if instance else gpu.uuid
+    total = instance.memory_total_mib if instance else gpu.memory_total_mib
+    foreign = held.get(uuid, Held(0))
+    held_part = min(foreign.mib / total, 1.0) if total else 0.0
+    here = list(seats.get(uuid, ()))
+    parts = _parts(here, total, 1.0 - held_part)
+    stays = tuple(
+        Stay(p.worker, p.service, p.action, p.memory_mib, p.exclusive, p.reason, part)
+        for p, part in zip(here, parts, strict=True)
+    )
+    return Place(uuid, gpu, instance, foreign, held_part, stays)
+
+
+def _parts(here: Sequence[Placement], total: int | None, free: float) -> list[float]:
+    """Return which fraction of the device each takes. What is not known is drawn as an equal part of what is left."""
+    known = [p.memory_mib / total if total and p.memory_mib is not None and not p.exclusive else None for p in here]
+    open_ = known.count(None)
+    left = max(free - sum(part for part in known if part is not None), 0.0)
+    parts = [left / open_ if part is None else part for part in known]
+    if sum(parts) <= free or not sum(parts):
+        return parts
+    return [part * free / sum(parts) for part in parts]  # as the file had it, which may be more than fits
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Groups
+
+
+def islands(host: Host) -> list[list[Gpu]]:
+    """Return the GPUs that NVLink joins, directly or through others, largest first in PCI order; at least two each."""
+    return _joined(host, lambda link: bool(link.nvlink))
+
+
+def _groupings(host: Host) -> tuple[Grouping, ...]:
+    """Return the groupings that tell GPUs apart: one group that holds all of them does not."""
+    found: list[tuple[Kind, list[list[Gpu]]]] = [
+        ("island", islands(host)),
+        ("NUMA", []),
+        # one switch, or several without a host bridge between (PIX, PXB in `nvidia-smi topo -m`)
+        ("switch", _joined(host, lambda link: link.pcie in {"PIX", "PXB"})),
+    ]
+    result = [
+        Grouping(kind, {gpu.uuid: str(number) for number, group in enumerate(groups, 1) for gpu in group})
+        for kind, groups in found
+        if groups and len(groups[0]) < len(host.gpus)
+    ]
+    nodes = {gpu.uuid: str(gpu.numa_node) for gpu in host.gpus if gpu.numa_node is not None}
+    if len(set(nodes.values())) > 1:
+        result.append(Grouping("NUMA", nodes))
+    return tuple(sorted(result, key=lambda grouping: -_widest(grouping)))
+
+
+def _widest(grouping: Grouping) -> int:
+    return max(Counter(grouping.of.values()).values())
+
+
+def _joined(host: Host, by: Callable[[Link], bool]) -> list[list[Gpu]]:
+    """Return the connected components of two GPUs or more, in PCI order."""
+    gpus = _in_pci_order(host)
+    beside: dict[str, set[str]] = {gpu.uuid: set() for gpu in gpus}
+    for link in host.links:
+        if by(link) and link.a in beside and link.b in beside:
+            beside[link.a].add(link.b)
+            beside[link.b].add(link.a)
+    seen: set[str] = set()
+    components = []
+    for gpu in gpus:
+        if gpu.uuid in seen:
+            continue
+        component = _reached(gpu.uuid, beside)
+        seen |= component
+        if len(component) > 1:
+            components.append([other for other in gpus if other.uuid in component])
+    return components
+
+
+def _reached(start: str, beside: Mapping[str, Iterable[str]]) -> set[str]:
+    reached, todo = {start}, [start]
+    while todo:
+        new = set(beside[todo.pop()]) - reached
+        reached |= new
+        todo += new
+    return reached

@@ -1,0 +1,1 @@
+"""What running workers use of their devices, against what they asked for."""

@@ -285,6 +285,9 @@ class Fleet:
             if answer is None:
                 continue
             values = master.whole(NODES, GAP)
+            if values is None and not more:
+                master.enrich(answer[1])
+                values = master.whole(NODES, GAP)
             if values is None:
                 continue
             self._offer(self._expand(master, base, values))

@@ -173,6 +173,12 @@ class Driver:
             least = forced_moves(self.problem)
         return self.whole(self.formulation.moves, lambda: self.value(number), least)
 
+    def evictions(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Take the devices of the fewest workers who might stay where they are."""
+        if self.certain and None not in self.best:
+            return 0, True
+        return self.whole(self.formulation.add_evictions(), lambda: self.value(number), 0)
+
     def granted(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Grant the most devices to elastic workers."""
         elastic = {kind.number for kind in self.problem.kinds if kind.elastic}
@@ -384,6 +390,7 @@ def _nonzero(terms: Terms) -> Terms:
 _STEPS: dict[str, Callable[[Driver, int, TierRule], Bound]] = {
     "placed": Driver.placed,
     "moves": Driver.moves,
+    "evictions": Driver.evictions,
     "granted": Driver.granted,
     "grant_vector": Driver.grant_vector,
     "hosts_used": Driver.hosts_used,

@@ -80,6 +80,7 @@ class Fleet:
         settled = stays and self._everybody_stays() and whole
         if problem.stability == "keep":
             proofs["moves"] = Proof(moves, settled and moves == self._value("moves"))
+            proofs["evictions"] = Proof(0, self._value("evictions") == 0)
         settled = settled and moves == self._value("moves")
         if problem.spread:
             self._try_grown(draft)

@@ -199,8 +199,7 @@ class Fleet:
         # only with everybody free to move does the program speak of every plan
         free = self._draft(stay=False)
         master = self._master(free)
-        proven = self._left_out(master)
-        bounds = tuple(max(a, b) for a, b in zip(bound if isinstance(bound, tuple) else (bound,), proven, strict=True))
+        bounds = self._left_out(master, bound)
         if bounds == self._value("placed"):
             return bounds
         if self.problem.stability == "keep":
@@ -208,7 +207,7 @@ class Fleet:
             for part in LEAVE:
                 base = self._draft(stay=True, leave=set(order[: math.ceil(part * len(order))]))
                 program = self._master(base)
-                self._left_out(program)
+                self._left_out(program, bound)
                 values = program.whole(NODES, GAP)
                 if values is not None:
                     self._offer(self._expand(program, base, values), grown=False)
@@ -230,24 +229,29 @@ class Fleet:
                 waste[host] = sum(parts) / len(parts)
         return sorted(waste, key=lambda host: (-waste[host], host))
 
-    def _left_out(self, master: Master) -> list[int]:
-        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them."""
+    def _left_out(self, master: Master, known: Amount) -> tuple[int, ...]:
+        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them.
+
+        ``known`` are bounds from elsewhere. The program is held to the tighter of both, not to what only it believes
+        possible: a priority would else be bounded by plans that place too many of the one before.
+        """
         kinds = self.problem.kinds
-        found = []
-        for priority in priorities(self.problem):
+        found: list[int] = []
+        sure = known if isinstance(known, tuple) else (known,)
+        for priority, least in zip(priorities(self.problem), sure, strict=True):
             mine = {k for k in master.left_out if kinds[k].priority == priority}
             total = sum(kinds[job.kind].priority == priority for job in self.problem.jobs)
             master.aim(lambda column, mine=mine: 1.0 if column.kind in mine else 0.0)  # type: ignore[misc]  # bound now
             answer = master.generate()
             if answer is None:
-                found.append(-total)
+                found.append(least)
                 continue
-            lost = max(0, math.ceil(answer[0]))
+            lost = max(0, math.ceil(answer[0]), total + least)
             found.append(lost - total)
             row = {master.left_out[k]: 1.0 for k in mine}
             if row:
                 master.program.row(row, 0.0, max(answer[1].objective, lost) + 1e-6)
-        return found
+        return tuple(found)
 
     # pack -----------------------------------------------------------------------------------------------------------
 

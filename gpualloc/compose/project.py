@@ -23,6 +23,7 @@ from gpualloc.compose.merge import merge_service, strip, variables
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.policy.values import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -301,7 +302,12 @@ class _Reader:
 
     def warnings(self) -> list[Diagnostic]:
         return [
-            Diagnostic("unset-variable", f"the variable {name} is not set: it reads as empty", severity="warning")
+            Diagnostic(
+                "unset-variable",
+                f"the variable {name} is not set: it reads as empty",
+                hint=f"set {name} in .env or the environment, or give it a default: ${{{name}:-1}}",
+                severity="warning",
+            )
             for name in sorted(self.unset)
         ]
 
@@ -467,7 +473,9 @@ class _Reader:
                 mapping = resolve(services) if services is not None else None
                 nodes |= members(mapping) if isinstance(mapping, Mapping) else {}
         if name not in nodes:
-            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where)
+            meant = closest(name, nodes)
+            hint = f"did you mean {meant}?" if meant else f"write the service into {file.shown}, or name another"
+            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where, hint)
         key = f"{file.shown}:{name}"
         if key in chain:
             raise fail("extends", f"{name!r} extends itself", where, "break the circle")

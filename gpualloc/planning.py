@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from gpualloc.beside import Promise
     from gpualloc.compose.files import Source
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project
+    from gpualloc.compose.project import Project
     from gpualloc.compose.reader import Demand
     from gpualloc.compose.workers import Fresh
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution

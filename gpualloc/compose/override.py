@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Mapping as MappingType
 
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project, Service
+    from gpualloc.compose.project import Project, Service
     from gpualloc.compose.reader import Demand, Member, Role
     from gpualloc.compose.route import Path
     from gpualloc.compose.workers import Fresh

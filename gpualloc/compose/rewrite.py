@@ -14,7 +14,7 @@ from gpualloc.errors import Place, fail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpualloc.compose.project import ComposeFile
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.replicas import Division
     from gpualloc.compose.route import Edit
 

@@ -7,18 +7,18 @@ Every file is read twice where gpualloc has written to it: as it was before (the
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.copies import worker_name
-from gpualloc.compose.data import check_merges, lookup, members, plain
+from gpualloc.compose.data import Tagged, check_merges, lookup, members, plain
 from gpualloc.compose.document import Document, Mapping, parse, resolve
 from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
 from gpualloc.compose.interpolate import interpolate
-from gpualloc.compose.merge import merge_service, strip, variables
+from gpualloc.compose.merge import by_name, merge_service, strip
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, Place, fail
@@ -47,6 +47,7 @@ _READ: tuple[tuple[str, ...], ...] = (
     ("ports",),
     ("extends",),
     ("x-gpualloc",),
+    *(("environment", name) for name in GPU_VARIABLES),
 )
 """What is interpolated: a variable that is missing elsewhere is Compose's business at ``up``, not ours."""
 
@@ -81,16 +82,34 @@ class ComposeFile:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What one file, or one YAML document of it, says of a service.
+
+    ``own``: in the service's own node, Compose's tags in place. ``base``: through ``extends``, from the services that
+    ``lineage`` names, each by its file.
+    """
+
+    file: ComposeFile
+    own: dict[str, Any]
+    base: dict[str, Any]
+    lineage: tuple[tuple[ComposeFile, str], ...] = ()
+
+    def decides(self, path: tuple[str | int, ...]) -> bool:
+        """Return whether this says what stands at a path, whatever what it is laid over says."""
+        return _decides(self.own, path) or _decides(self.base, path)
+
+
 @dataclass(slots=True)
 class Layered:
-    """A service while its layers are put together; ``own`` is what the file in ``holder`` says itself."""
+    """A service while its layers are put together. ``base``: what ``holder`` has its own node laid over."""
 
     data: dict[str, Any]
     base: dict[str, Any]
     holder: ComposeFile
     ask: dict[str, Any] | bool | None
     gpu: bool
-    parts: tuple[ComposeFile, ...]
+    parts: tuple[Part, ...]
 
 
 @dataclass(slots=True)
@@ -133,6 +152,14 @@ class Layers:
             self.extended.setdefault(path, known)
         return known
 
+    def with_texts(self, documents: MappingType[Path, Document]) -> Layers:
+        """Return a reader of the same files, as if these documents stood in some of them now."""
+
+        def swapped(files: MappingType[Path, ComposeFile]) -> dict[Path, ComposeFile]:
+            return {p: replace(f, current=documents[p]) if p in documents else f for p, f in files.items()}
+
+        return Layers(self.environment, self.cwd, swapped(self.files), swapped(self.extended), self.folders)
+
     def services(
         self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None
     ) -> dict[str, Layered]:
@@ -172,7 +199,7 @@ class Layers:
                 result.pop(name, None)
                 continue
             own = read(node, name)
-            base = self._extends(own, nodes, file, environment, (name,), current=current) if "extends" in own else {}
+            base, lineage = self._extends(own, nodes, file, environment, (name,), current=current)
             data = merge_service(base, own, place) if base else own
             mapping = resolve(node)
             entry = mapping.entry("x-gpualloc") if isinstance(mapping, Mapping) else None
@@ -180,9 +207,9 @@ class Layers:
             gpu = mentions_gpu(own)
             before = result.get(name)
             if before is None:
-                result[name] = Layered(data, base, file, ask, gpu, (file,))
+                result[name] = Layered(data, base, file, ask, gpu, (Part(file, own, base, lineage),))
                 continue
-            parts = (*before.parts, file)
+            parts = (*before.parts, Part(file, own, base, lineage))
             merged = merge_service(before.data, data, place)
             if isinstance(before.ask, dict) and isinstance(ask, dict):
                 ask = before.ask | ask
@@ -203,36 +230,12 @@ class Layers:
         if not isinstance(mapping, Mapping):
             raise fail("compose-shape", f"the service {name!r} is not a mapping", where, "a service has keys: image: …")
         check_merges(document, mapping)
+        if isinstance(data, dict) and "environment" in data:
+            data["environment"] = by_name(data["environment"])
+        substitute = partial(self._substitute, document, environment, node)
         for path in _READ:
-            self._interpolate(data, path, partial(self._substitute, document, environment, node), path)
-        environment_data = strip(data.get("environment"))
-        if isinstance(environment_data, (dict, list)):
-            data["environment"] = variables(environment_data)
-            for variable in GPU_VARIABLES:
-                text = data["environment"].get(variable)
-                if text is not None:
-                    data["environment"][variable] = self._substitute(
-                        document, environment, node, ("environment", variable), text
-                    )
+            data = _interpolated(data, path, substitute, path)
         return dict(data)
-
-    def _interpolate(
-        self,
-        data: Any,
-        path: tuple[str | int, ...],
-        substitute: Callable[[tuple[str | int, ...], str], str],
-        full: tuple[str | int, ...],
-    ) -> None:
-        """Replace the strings at a path of plain data, in place; copies are made on the way."""
-        parent = data
-        for step in path[:-1]:
-            inner = parent.get(step) if isinstance(parent, dict) else None
-            if not isinstance(inner, dict):
-                return
-            parent[step] = dict(inner)
-            parent = parent[step]
-        if isinstance(parent, dict) and path[-1] in parent:
-            parent[path[-1]] = _deep(parent[path[-1]], full, substitute)
 
     def _substitute(
         self,
@@ -260,8 +263,10 @@ class Layers:
         chain: tuple[str, ...],
         *,
         current: bool,
-    ) -> dict[str, Any]:
-        """Return the data of the service that ``extends`` names, itself extended."""
+    ) -> tuple[dict[str, Any], tuple[tuple[ComposeFile, str], ...]]:
+        """Return the data of the service that ``extends`` names, itself extended, and its lineage."""
+        if "extends" not in own:
+            return {}, ()
         value = strip(own["extends"])
         name = value.get("service") if isinstance(value, dict) else value
         document = file.current if current else file.document
@@ -285,11 +290,11 @@ class Layers:
             raise fail("extends", f"{name!r} extends itself", where, "break the circle")
         base = self._read(document, environment, nodes[name], name)
         base.pop("x-gpualloc", None)
+        under, lineage = self._extends(base, nodes, file, environment, (*chain, key, name), current=current)
         if "extends" in base:
-            under = self._extends(base, nodes, file, environment, (*chain, key, name), current=current)
             base = merge_service(under, base, where)
             base.pop("extends", None)
-        return base
+        return base, ((file, name), *lineage)
 
     def _included(
         self, root: Mapping, file: ComposeFile, environment: MappingType[str, str], *, current: bool
@@ -321,6 +326,36 @@ class Layers:
             for key, service in services.items():
                 result.setdefault(key, service)
         return result
+
+
+def _decides(data: Any, path: tuple[str | int, ...]) -> bool:
+    for depth, step in enumerate(path):
+        if isinstance(data, Tagged):
+            return True
+        if not isinstance(data, dict) or step not in data:
+            return False
+        data = data[step]
+        if depth and data is None and path[0] == "environment":
+            return True  # it passes the host's value
+    return data is not None
+
+
+def _interpolated(
+    data: Any,
+    path: tuple[str | int, ...],
+    substitute: Callable[[tuple[str | int, ...], str], str],
+    full: tuple[str | int, ...],
+) -> Any:
+    """Return plain data with the strings at a path replaced; what is above them is copied."""
+    if not path:
+        return _deep(data, full, substitute)
+    if isinstance(data, Tagged):
+        return Tagged(data.tag, _interpolated(data.value, path, substitute, full))
+    if not isinstance(data, dict) or path[0] not in data:
+        return data
+    result = data.copy() if type(data) is dict else type(data)(data)
+    result[path[0]] = _interpolated(data[path[0]], path[1:], substitute, full)
+    return result
 
 
 def _deep(value: Any, path: tuple[str | int, ...], substitute: Callable[[tuple[str | int, ...], str], str]) -> Any:

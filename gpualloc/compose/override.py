@@ -135,7 +135,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
 
     Raises GpuallocError (``replicas-split``) for what cannot be told so.
     """
-    first, *others = service.parts
+    first, *others = (part.file for part in service.parts)
     rest: dict[str, Any] = {}
     for number, file in enumerate(others):
         nodes = [lookup(root, ("services", service.name)) for root in file.document.roots if isinstance(root, Mapping)]
@@ -143,7 +143,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
         data = plain(node) if node is not None else None
         own = dict(data) if isinstance(data, dict) else {}
         own.pop(KEY, None)
-        several = service.parts.count(file) > 1
+        several = [part.file for part in service.parts].count(file) > 1
         if several or "extends" in own or (number and any(isinstance(value, Tagged) for value in own.values())):
             why = f"what {file.shown} says of it cannot be told in another file"
             raise refused(service, "", why, "let each file have it once, without extends")

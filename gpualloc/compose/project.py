@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import lookup
 from gpualloc.compose.dotenv import load_environment
-from gpualloc.compose.layers import ComposeFile, Layered, Layers, folder_of
+from gpualloc.compose.layers import ComposeFile, Layered, Layers, Part, folder_of
 from gpualloc.compose.merge import strip
 from gpualloc.errors import Diagnostic, Place, fail
 
@@ -50,7 +50,7 @@ class Service:
     ``file`` is the one to edit. ``base`` is what ``extends`` and earlier files supply under that file's own node: lists
     written there append to it.
     ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
-    ``parts``: every file that says something of it, in the order in which they are laid over each other.
+    ``parts``: what each file says of it, in the order in which they are laid over each other.
     """
 
     name: str
@@ -61,7 +61,18 @@ class Service:
     ask: dict[str, Any] | bool | None
     enabled: bool
     pins: ComposeFile | None = None
-    parts: tuple[ComposeFile, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    def home(self, path: tuple[str | int, ...]) -> ComposeFile:
+        """Return the file to write a path to: the service's own, or a later one that says what stands there."""
+        for part in reversed(self.parts):
+            if part.file is self.file or part.decides(path):
+                return part.file
+        return self.file
+
+    def inherits(self) -> frozenset[tuple[ComposeFile, str]]:
+        """Return the services, each by its file, that this one extends."""
+        return frozenset(one for part in self.parts for one in part.lineage)
 
     def node(self, *path: str | int, current: bool = False) -> Node | None:
         """Return the node at a path of this service in its file; None where the file has none."""
@@ -110,6 +121,17 @@ class Project:
     copies: MappingType[str, MappingType[int, Service]] = field(default_factory=dict)
     replicas: MappingType[str, int] = field(default_factory=dict)
     override: ComposeFile | None = None
+    layers: tuple[tuple[Path, MappingType[str, str]], ...] = ()
+    reader: Layers | None = None
+
+    def merged(self, documents: MappingType[Path, Document]) -> dict[str, Layered]:
+        """Return the services as Compose would merge them, did these documents stand in files of these paths.
+
+        Raises GpuallocError for what could not be read then.
+        """
+        if self.reader is None:
+            return {}
+        return self.reader.with_texts(documents).services(self.layers, current=True, edited=len(self.layers))
 
 
 def load_project(
@@ -156,6 +178,8 @@ def load_project(
         copies=copies,
         replicas=replicas,
         override=pins,
+        layers=tuple(layers),
+        reader=reader,
     )
 
 

@@ -80,7 +80,7 @@ def rewritten(folder: Path) -> float:
         for n, role in enumerate(demand.roles)
     )
     (file,) = project.files
-    text = rewrite(file, edits(demand, Solution(placements, (), (), ()), policy, inventory))
+    text = rewrite(file, edits(demand, Solution(placements, (), (), ()), policy, inventory)).text
     write_atomic(file.source.path, file.source.encode(text), file.shown)
     return time.perf_counter() - start
 

@@ -19,6 +19,7 @@ from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
 from gpualloc.compose.interpolate import interpolate
 from gpualloc.compose.merge import by_name, merge_service, strip
+from gpualloc.compose.record import Record
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, Place, fail
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.document import Node
-    from gpualloc.compose.record import Record
 
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
 
@@ -97,7 +97,11 @@ class Part:
 
     def decides(self, path: tuple[str | int, ...]) -> bool:
         """Return whether this says what stands at a path, whatever what it is laid over says."""
-        return _decides(self.own, path) or _decides(self.base, path)
+        return self.own_decides(path) or _decides(self.base, path)
+
+    def own_decides(self, path: tuple[str | int, ...]) -> bool:
+        """Return whether the service's own node says what stands at a path, whatever it extends."""
+        return _decides(self.own, path)
 
 
 @dataclass(slots=True)
@@ -154,11 +158,17 @@ class Layers:
 
     def with_texts(self, documents: MappingType[Path, Document]) -> Layers:
         """Return a reader of the same files, as if these documents stood in some of them now."""
+        texts = {Path(os.path.abspath(path)): document for path, document in documents.items()}  # noqa: PTH100 - as in load()
 
         def swapped(files: MappingType[Path, ComposeFile]) -> dict[Path, ComposeFile]:
-            return {p: replace(f, current=documents[p]) if p in documents else f for p, f in files.items()}
+            return {p: replace(f, current=texts[p]) if p in texts else f for p, f in files.items()}
 
-        return Layers(self.environment, self.cwd, swapped(self.files), swapped(self.extended), self.folders)
+        new = {
+            path: ComposeFile(document.file, Source(path, "", b"", "utf-8", ""), document, document, Record())
+            for path, document in texts.items()
+            if path not in self.files
+        }
+        return Layers(self.environment, self.cwd, swapped(self.files), swapped(self.extended) | new, self.folders)
 
     def services(
         self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None

@@ -109,7 +109,7 @@ class Project:
 
     ``copies``: by role and number, the services that gpualloc divided roles into. Where it did so in an override file,
     the role itself is among ``services``, else the copies are. ``replicas``: how many each is to have, where a record
-    says so.
+    says so. ``layers``: the files in the order in which they are laid over each other, each with its variables.
     """
 
     name: str
@@ -118,20 +118,19 @@ class Project:
     services: tuple[Service, ...]
     profiles: tuple[str, ...]
     warnings: tuple[Diagnostic, ...]
+    layers: tuple[tuple[Path, MappingType[str, str]], ...]
+    reader: Layers
     copies: MappingType[str, MappingType[int, Service]] = field(default_factory=dict)
     replicas: MappingType[str, int] = field(default_factory=dict)
     override: ComposeFile | None = None
-    layers: tuple[tuple[Path, MappingType[str, str]], ...] = ()
-    reader: Layers | None = None
 
-    def merged(self, documents: MappingType[Path, Document]) -> dict[str, Layered]:
+    def merged(self, documents: MappingType[Path, Document], *, over: Path | None = None) -> dict[str, Layered]:
         """Return the services as Compose would merge them, did these documents stand in files of these paths.
 
-        Raises GpuallocError for what could not be read then.
+        ``over``: which of them is laid over the project's files. Raises GpuallocError for what could not be read then.
         """
-        if self.reader is None:
-            return {}
-        return self.reader.with_texts(documents).services(self.layers, current=True, edited=len(self.layers))
+        layers = self.layers if over is None else (*self.layers, (over, self.layers[0][1]))
+        return self.reader.with_texts(documents).services(layers, current=True, edited=len(self.layers))
 
 
 def load_project(

@@ -14,6 +14,7 @@ from gpualloc.errors import Place, fail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gpualloc.compose.document import Document
     from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.replicas import Division
     from gpualloc.compose.route import Edit
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 def rewrite(
     file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division] = (), keep: frozenset[str] = frozenset()
-) -> str:
-    """Return a file's text with roles divided and these edits made to it as it was before gpualloc.
+) -> Document:
+    """Return a file with roles divided and these edits made to it as it was before gpualloc.
 
     ``keep`` names services that are left alone: what was written into them before stays, and stays recorded.
 
@@ -31,7 +32,7 @@ def rewrite(
     """
     kept = {name: inverse for name, inverse in file.record.services.items() if name in keep}
     if not edits and not divisions and not file.record.roles and not kept:
-        return file.document.text
+        return file.document
     sealed, chomp = seal(restore(file.current, frozenset(kept))[0] if kept else file.document)
     split, roles = divide(sealed, file.record, divisions)
     if chomp is None and roles:  # the role's block may have ended the file; what was added to its workers follows it
@@ -51,4 +52,4 @@ def rewrite(
         services = ", ".join(dict.fromkeys(edit.service for edit in edits))
         hint = "please report this with the file; nothing was written"
         raise fail("cannot-undo", f"the edit of {services} could not be undone exactly", Place(file.shown), hint)
-    return document.text
+    return document

@@ -243,7 +243,7 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     changes += parked(demand, solution, whole=whole)
     fresh = fresh_workers(demand.roles, project)
     if options.override is not None:
-        text = override_text(demand, project, changes, fresh, options.override) if changes else None
+        text = override_text(demand, project, changes, fresh, options.override)
         targets = [_override(options.override, cwd, text)]
         over = {targets[0].path: parse(text, options.override)} if text is not None else {}
         merged = project.merged(over, over=targets[0].path if over else None)

@@ -22,7 +22,7 @@ from gpualloc.compose.merge import by_name, merge_service, strip
 from gpualloc.compose.record import Record
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
-from gpualloc.errors import Diagnostic, Place, fail
+from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +51,8 @@ _READ: tuple[tuple[str, ...], ...] = (
 )
 """What is interpolated: a variable that is missing elsewhere is Compose's business at ``up``, not ours."""
 
+
+_GONE = frozenset(("extends", "file-missing"))
 
 _TOP_LEVEL = frozenset(
     ("version", "name", "services", "networks", "volumes", "secrets", "configs", "include", "models")
@@ -126,6 +128,8 @@ class Layers:
     extended: dict[Path, ComposeFile] = field(default_factory=dict)
     folders: dict[Path, Path] = field(default_factory=dict)
     """Where the paths of the project's own files start: in the project's directory. Those of others start in theirs."""
+    over: Path | None = None
+    """The override file, which is made anew: a worker in it whose role is gone is nobody's."""
     unset: set[str] = field(default_factory=set)
     project_name: str | None = None
 
@@ -141,7 +145,7 @@ class Layers:
 
         Raises GpuallocError for one that cannot be read, or is no compose file.
         """
-        path = Path(os.path.abspath(path))  # noqa: PTH100 - two links to one file stay two names
+        path = absolute(path)
         known = self.files.get(path) or self.extended.get(path)
         if known is None:
             shown = os.path.relpath(path, self.cwd) if path.is_relative_to(self.cwd) else str(path)
@@ -158,7 +162,7 @@ class Layers:
 
     def with_texts(self, documents: MappingType[Path, Document]) -> Layers:
         """Return a reader of the same files, as if these documents stood in some of them now."""
-        texts = {Path(os.path.abspath(path)): document for path, document in documents.items()}  # noqa: PTH100 - as in load()
+        texts = {absolute(path): document for path, document in documents.items()}
 
         def swapped(files: MappingType[Path, ComposeFile]) -> dict[Path, ComposeFile]:
             return {p: replace(f, current=texts[p]) if p in texts else f for p, f in files.items()}
@@ -168,7 +172,9 @@ class Layers:
             for path, document in texts.items()
             if path not in self.files
         }
-        return Layers(self.environment, self.cwd, swapped(self.files), swapped(self.extended) | new, self.folders)
+        return Layers(
+            self.environment, self.cwd, swapped(self.files), swapped(self.extended) | new, self.folders, self.over
+        )
 
     def services(
         self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None
@@ -209,7 +215,12 @@ class Layers:
                 result.pop(name, None)
                 continue
             own = read(node, name)
-            base, lineage = self._extends(own, nodes, file, environment, (name,), current=current)
+            try:
+                base, lineage = self._extends(own, nodes, file, environment, (name,), current=current)
+            except GpuallocError as error:
+                if file.source.path != self.over or error.diagnostics[0].code not in _GONE:
+                    raise
+                continue
             data = merge_service(base, own, place) if base else own
             mapping = resolve(node)
             entry = mapping.entry("x-gpualloc") if isinstance(mapping, Mapping) else None
@@ -284,7 +295,7 @@ class Layers:
         if not isinstance(name, str):
             raise fail("extends", "extends names no service", where, "write extends: {service: NAME}")
         if isinstance(value, dict) and value.get("file"):
-            home = Path(os.path.abspath(file.source.path))  # noqa: PTH100 - as in load()
+            home = absolute(file.source.path)
             path = self.folders.get(home, home.parent) / str(value["file"])
             file = self.load(path, edited=False)
             document = file.current if current else file.document
@@ -330,7 +341,7 @@ class Layers:
             inner = load_environment(directory, env_files or None, environment)
             name = self.project_name
             for path in paths:
-                self.folders.setdefault(Path(os.path.abspath(path)), directory)  # noqa: PTH100 - as in load()
+                self.folders.setdefault(absolute(path), directory)
             services = self.services([(path, inner) for path in paths], current=current)
             self.project_name = name
             for key, service in services.items():
@@ -422,4 +433,9 @@ _SHAPE = "name a compose file with -f; its top-level keys are services, volumes,
 
 def folder_of(path: Path) -> Path:
     """Return the folder that a file is named in, whatever links lead to."""
-    return Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow a symlinked compose file
+    return absolute(path).parent
+
+
+def absolute(path: Path) -> Path:
+    """Return a path from the root on. Links are not followed: two to one file stay two names, as with Compose."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow them

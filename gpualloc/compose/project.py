@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import lookup
 from gpualloc.compose.dotenv import load_environment
-from gpualloc.compose.layers import ComposeFile, Layered, Layers, Part, folder_of
+from gpualloc.compose.layers import ComposeFile, Layered, Layers, Part, absolute, folder_of
 from gpualloc.compose.merge import strip
 from gpualloc.errors import Diagnostic, Place, fail
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Iterable, Sequence
     from collections.abc import Mapping as MappingType
 
@@ -148,10 +148,10 @@ def load_project(
     environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
     environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
     profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
-    reader = Layers(environment, cwd)
+    reader = Layers(environment, cwd, over=absolute(override) if override else None)
     layers = [(path, environment) for path in paths]
     for path in (*paths, *((override,) if override else ())):
-        reader.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
+        reader.folders[absolute(path)] = directory
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None

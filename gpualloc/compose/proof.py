@@ -65,9 +65,10 @@ class Proof:
                     self._placed(member, placement, wanted, policy, pinned=hosts[placement.host].platform != "wsl2")
                 elif name in unplaced:
                     self._parked(member)
-        for service in self.project.services:
-            if service.name not in workers and service.name in self.merged:
-                self._bystander(service)
+        apart = [one for numbers in self.project.copies.values() for one in numbers.values()]
+        others = {service.name: service for service in (*self.project.services, *apart)}
+        for name in sorted(others.keys() & self.merged.keys() - workers):
+            self._bystander(others[name])
 
     # Workers
 

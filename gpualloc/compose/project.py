@@ -17,9 +17,9 @@ from gpualloc.compose.merge import strip
 from gpualloc.errors import Diagnostic, Place, fail
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Iterable, Sequence
     from collections.abc import Mapping as MappingType
+    from pathlib import Path
 
     from gpualloc.compose.document import Document, Node
 

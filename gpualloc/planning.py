@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
-from gpualloc.compose.document import parse
+from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
@@ -138,7 +138,8 @@ def open_workspace(
     Raises GpuallocError for whichever cannot be used.
     """
     override = cwd / options.override if options.override else None
-    project = load_project(options.project, environ, cwd, override=override)
+    with without_collector():
+        project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy, _scale(options))
     if reading is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpualloc.compose.document import parsing_once
 from gpualloc.compose.patch import patch
 from gpualloc.compose.record import append, seal, unseal
 from gpualloc.compose.replicas import divide, unsplit, workers_of
@@ -30,6 +31,13 @@ def rewrite(
     Raises GpuallocError: ``shared-node``, ``cannot-edit``, ``replicas-split``; ``cannot-undo`` where the result could
     not be turned back into the same text, which would be a defect of gpualloc.
     """
+    with parsing_once(file.document, file.current):
+        return _rewritten(file, edits, divisions, keep)
+
+
+def _rewritten(
+    file: ComposeFile, edits: Sequence[Edit], divisions: Sequence[Division], keep: frozenset[str]
+) -> Document:
     kept = {name: inverse for name, inverse in file.record.services.items() if name in keep}
     if not edits and not divisions and not file.record.roles and not kept:
         return file.document
@@ -42,8 +50,9 @@ def rewrite(
     for name in workers_of(split, file.record, divisions):
         inverses.setdefault(name, Inverse())
     document = append(document, inverses, chomp, roles)
-    exact = restore(document, frozenset(kept))[0].text == unseal(split, chomp).text
     restored, record = restore(document)
+    alone = restore(document, frozenset(kept))[0] if kept else restored
+    exact = alone.text == unseal(split, chomp).text
     if exact and (divisions or record.roles != file.record.roles):
         exact = unsplit(restored, record).text == file.original().text
     elif kept:

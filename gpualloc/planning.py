@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
+from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
+from gpualloc.compose.proof import Proof
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.version import too_old_for_override
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gpualloc.beside import Promise
+    from gpualloc.compose.document import Document
     from gpualloc.compose.files import Source
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project
+    from gpualloc.compose.project import Project
     from gpualloc.compose.reader import Demand
     from gpualloc.compose.workers import Fresh
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
@@ -107,11 +111,13 @@ class Planned:
     files: tuple[Target, ...]
     orphans: tuple[str, ...] = ()
     """Services that are none any more once it is written: their containers are left."""
+    notes: tuple[Diagnostic, ...] = ()
+    """What other services get of it."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about variables in the file that say something else than the plan."""
-        return self.workspace.warnings
+        """What to tell about the inputs, and about what else the result would change."""
+        return (*self.workspace.warnings, *self.notes)
 
     @property
     def changes(self) -> tuple[Target, ...]:
@@ -132,7 +138,8 @@ def open_workspace(
     Raises GpuallocError for whichever cannot be used.
     """
     override = cwd / options.override if options.override else None
-    project = load_project(options.project, environ, cwd, override=override)
+    with without_collector():
+        project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy, _scale(options))
     if reading is None:
@@ -237,10 +244,16 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     changes += parked(demand, solution, whole=whole)
     fresh = fresh_workers(demand.roles, project)
     if options.override is not None:
-        text = override_text(demand, project, changes, fresh, options.override) if changes else None
+        text = override_text(demand, project, changes, fresh, options.override)
         targets = [_override(options.override, cwd, text)]
+        over = {targets[0].path: parse(text, options.override)} if text is not None else {}
+        merged = project.merged(over, over=targets[0].path if over else None)
     else:
-        targets = _in_place(workspace, changes, fresh)
+        documents = _in_place(workspace, changes, fresh)
+        targets = [Target(file.shown, file.source.path, file.source, new.text) for file, new in documents.items()]
+        merged = project.merged({file.source.path: new for file, new in documents.items()})
+    proof = Proof(project, demand, merged, options.override)
+    proof.check(solution, workspace.policy, workspace.inventory)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -253,28 +266,22 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
     solution = replace(solution, warnings=(*solution.warnings, *told))
     plan = Plan(inputs, solution, any(t.changed for t in targets))
-    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
+    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)), tuple(proof.notes))
 
 
-def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
-    """Return every file of the project with the text it gets."""
+def _in_place(
+    workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]
+) -> dict[ComposeFile, Document]:
+    """Return every file of the project with what it becomes."""
     project = workspace.project
     divisions = divisions_of(workspace.demand.roles, project, fresh)
-    holders = {service.name: service.file for service in project.services}
+    services = {service.name: service for service in project.services}
     for role in workspace.demand.roles:
-        holders |= {member.worker.name: role.service.file for member in role.members}
+        services |= {member.worker.name: member.service for member in role.members}
     own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
     for edit in changes:
-        own[holders[edit.service]].append(edit)
-    return [
-        Target(
-            file.shown,
-            file.source.path,
-            file.source,
-            rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left),
-        )
-        for file in project.files
-    ]
+        own[services[edit.service].home(edit.path)].append(edit)
+    return {file: rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left) for file in project.files}
 
 
 def _port_notes(fresh: Mapping[str, list[Fresh]]) -> Iterator[PlanWarning]:

@@ -141,7 +141,11 @@ def open_workspace(
     with without_collector():
         project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    demand = read_demand(project, policy, _scale(options))
+    try:
+        demand = read_demand(project, policy, _scale(options))
+    except GpuallocError as error:
+        # what is wrong may come of a variable that reads as empty
+        raise GpuallocError(*project.warnings, *error.diagnostics) from None
     if reading is None:
         reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
@@ -381,7 +385,7 @@ def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
 
 def _stale(file: str, why: str) -> GpuallocError:
     return fail(
-        "stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE"
+        "stale-plan", f"the plan is out of date: {why}", Place(file), f"make a new one: gpualloc plan -o {file}"
     )
 
 

@@ -147,7 +147,9 @@ def load_project(
     directory = cwd / options.project_directory if options.project_directory else folder_of(paths[0])
     environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
     environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
-    profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
+    # As Compose splits it: where nothing is named, a profile "" is active, and real files use that.
+    active = options.profiles or tuple(p.strip() for p in environment.get("COMPOSE_PROFILES", "").split(","))
+    profiles = tuple(filter(None, active))
     reader = Layers(environment, cwd, over=absolute(override) if override else None)
     layers = [(path, environment) for path in paths]
     for path in (*paths, *((override,) if override else ())):
@@ -158,11 +160,11 @@ def load_project(
     if override is not None and override.exists():
         pins = reader.load(override, edited=False)
         now = reader.services([*layers, (override, environment)], current=True, edited=len(layers))
-    services = tuple(_service(name, then[name], now.get(name), profiles, pins) for name in then)
+    services = tuple(_service(name, then[name], now.get(name), active, pins) for name in then)
     copies, replicas = _divided(services, reader.files.values())
     if pins is not None:
         copies |= {
-            role: {n: _service(name, then[role], now[name], profiles, pins) for n, name in numbers.items()}
+            role: {n: _service(name, then[role], now[name], active, pins) for n, name in numbers.items()}
             for role, numbers in _divided_over(pins, then, now).items()
         }
         replicas |= {role: divided.replicas for role, divided in pins.record.roles.items() if role in then}

@@ -21,7 +21,7 @@ from gpualloc.model import Gpu, Host, Inventory, Reading
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE = "to plan for another machine: --inventory FILE (a snapshot, or `nvidia-smi -q -x`) or --inventory sim:NAME"
+_ELSEWHERE = "or plan for another machine: --inventory sim:dgx-a100, say (gpualloc inventory --list), or FILE"
 
 
 _PATIENCE = Patience(60)

@@ -225,6 +225,8 @@ def summary_line(plan: Plan, inventory: Inventory) -> Line:
         parts.append("cut off by time, so another run may differ")
     if not plan.changed:
         parts.append("nothing to write")
+    elif not missing and set(actions) == {"keep"}:
+        parts.append("the file changes: see --diff")
     return Line(cell(" · ".join(part for part in parts if part), "title"))
 
 

@@ -39,7 +39,6 @@ def test_no_code_has_two_pages() -> None:
 
 WITHOUT_HINT = {
     ("not-confirmed", "nothing was written"): "the user's own answer; what to do next is for them to say",
-    ("left-alone", " keeps its pins: "): "a note on what the user asked for, in the file or the policy",
     ("nvml-query", " unknown"): "a fact that the driver does not give: nothing can be done about it on this machine",
 }
 """Messages that need no hint, by their code and how their words begin, each with the reason."""

@@ -84,6 +84,7 @@ class Program:
     upper: list[float] = field(default_factory=list)
     whole: list[bool] = field(default_factory=list)
     rows: list[tuple[float, float, Terms]] = field(default_factory=list)
+    presolve: bool = False
     _engine: Any = None
     _rows_sent: int = 0
 
@@ -169,9 +170,17 @@ class Program:
         return Answer(values, value, bound, infeasible=False, reduced=reduced)
 
     def minimize_part(
-        self, objective: Mapping[int, float], keep: Sequence[int], limits: Limits, most: int | None = None
+        self,
+        objective: Mapping[int, float],
+        keep: Sequence[int],
+        limits: Limits,
+        most: int | None = None,
+        below: float = INFINITY,
     ) -> Answer:
-        """Solve in whole numbers with all columns at 0 but those in ``keep``: the small program that is left."""
+        """Solve in whole numbers with all columns at 0 but those in ``keep``: the small program that is left.
+
+        Only points whose objective is at most ``below`` count.
+        """
         place = {column: n for n, column in enumerate(keep)}
         part = Program([0.0] * len(keep), [self.upper[c] for c in keep], [self.whole[c] for c in keep])
         part.lower = [self.lower[c] for c in keep]
@@ -179,7 +188,11 @@ class Program:
             left = {place[c]: value for c, value in terms.items() if c in place}
             if left or lower > 0 or upper < 0:
                 part.rows.append((lower, upper, left))
-        answer = part.minimize({place[c]: value for c, value in objective.items() if c in place}, limits, most)
+        costs = {place[c]: value for c, value in objective.items() if c in place}
+        if below < INFINITY:
+            part.row(costs, upper=below)
+        part.presolve = True
+        answer = part.minimize(costs, limits, most)
         if answer.values is None:
             return answer
         values = [0.0] * len(self.lower)
@@ -210,7 +223,7 @@ class Program:
         import numpy as np  # noqa: PLC0415 - a heavy import, made where it is used
 
         engine = bare_engine()
-        engine.setOptionValue("presolve", "off" if len(self.lower) <= _SMALL_COLUMNS else "choose")
+        engine.setOptionValue("presolve", "choose" if self.presolve or len(self.lower) > _SMALL_COLUMNS else "off")
         lp = highspy.HighsLp()
         lp.num_col_ = len(self.lower)
         lp.num_row_ = len(self.rows)

@@ -17,6 +17,7 @@ from gpualloc.policy.scoring import PEAK_STEPS
 from gpualloc.solve.expand import expand
 from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.formulation import Formulation, add
+from gpualloc.solve.free import most_free_score
 from gpualloc.solve.parts import minimum
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
@@ -299,10 +300,25 @@ class Driver:
 
     def free_link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Leave the best-linked devices free."""
+        least = self._least_free(number)
+        if least is not None and least >= self.value(number):
+            return self.value(number), True
         # devices that nobody here may have are free whatever the plan
         terms, fixed = self.formulation.add_free_pairs()
-        bound, met = self.whole({column: -part for column, part in terms.items()}, lambda: self.value(number) + fixed)
+        bound, met = self.whole(
+            {column: -part for column, part in terms.items()},
+            lambda: self.value(number) + fixed,
+            None if least is None else least + fixed,
+        )
         return (None if bound is None else bound - fixed), met
+
+    def _least_free(self, number: int) -> int | None:
+        """Return a bound on the turned link score of what stays free, None where not all is settled that it takes."""
+        if not self.certain:
+            return None
+        settled = (self.value(self.names.index(name)) for name in ("hosts_used", "devices_used", "used_memory_total"))
+        most = most_free_score(self.problem, *settled)
+        return None if most is None else min(-most, self.value(number))
 
     # ----------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gpualloc.solve.highs import INFINITY
+from gpualloc.solve.lattice import rounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
     from gpualloc.solve.highs import Terms
     from gpualloc.solve.lexi import Driver
 
-FEW_COLUMNS = 3000
+FEW_COLUMNS = 120
 """Programs with more columns than this are solved over a part of them that proves as much."""
 
 FEW_NODES = 20
 """Nodes of the search for a good plan among the likely columns."""
 
 _MARGIN = 1e-5
+_ROOM = 0.01
+"""Between whole numbers: how much further than the next better one a program is let go."""
 
 
 def minimum(driver: Driver, scaled: Terms, value: Callable[[], int], scale: int, least: int | None) -> int | None:
@@ -32,6 +35,8 @@ def minimum(driver: Driver, scaled: Terms, value: Callable[[], int], scale: int,
     relaxed = driver.program.relax(scaled, driver.limits)
     driver.look(relaxed)
     bound = _higher(least, relaxed.bound, scale)
+    if bound is not None:
+        bound = scale * rounded(-(-bound // scale), [round(part) for part in scaled.values()])
     if bound is not None and value() <= bound:
         return bound
     reduced = relaxed.reduced
@@ -46,9 +51,12 @@ def minimum(driver: Driver, scaled: Terms, value: Callable[[], int], scale: int,
     # then all: a better plan has none of the columns whose reduced cost alone makes up for the difference
     within = value() / scale - 1 - relaxed.bound + _MARGIN
     keep = [column for column, cost in enumerate(reduced) if cost <= within]
-    answer = driver.program.minimize_part(scaled, keep, driver.limits)
+    # and none that is not better is let in, which leaves HiGHS little to look at
+    known = value()
+    below = known / scale - 1 + _ROOM
+    answer = driver.program.minimize_part(scaled, keep, driver.limits, below=below)
     driver.look(answer)
-    return _higher(bound, min(INFINITY if answer.infeasible else answer.bound, value() / scale), scale)
+    return _higher(bound, min(INFINITY if answer.infeasible else answer.bound, known / scale), scale)
 
 
 def _likely(driver: Driver, values: list[float], reduced: list[float]) -> list[int]:

@@ -75,27 +75,37 @@ class Fleet:
         if placed != self._value("placed"):
             placed = self._place_more(placed)
         whole = placed == self._value("placed")
-        proofs = {"placed": Proof(placed, placed == self._value("placed"))}
         moves = forced_moves(problem) if self._all_placed() else 0
         settled = stays and self._everybody_stays() and whole
-        if problem.stability == "keep":
-            proofs["moves"] = Proof(moves, settled and moves == self._value("moves"))
-            proofs["evictions"] = Proof(0, self._value("evictions") == 0)
         settled = settled and moves == self._value("moves")
-        if problem.spread:
-            self._try_grown(draft)
-            peak = peak_bound(problem, everybody=self._all_placed())
-            proofs["peak_load"] = Proof(peak, whole and peak == self._value("peak_load"))
-        else:
+        hosts = devices = at_hosts = None
+        if not problem.spread:
             if problem.stability == "keep" and not settled:
                 at_home = self._draft_of_stayers()
-                self._pack(at_home, whole=whole, settled=False)
+                self._pack(at_home)
             base = self._draft(stay=settled)
-            hosts, devices = self._pack(base, whole=whole, settled=settled)
-            proofs["hosts_used"], proofs["devices_used"] = hosts, devices
+            hosts, devices = self._pack(base)
+            at_hosts = self._value("hosts_used")
         self._try_grown(draft)
+        # from here on nothing changes: what is proven is told of this plan
+        proofs = {"placed": self._proof("placed", placed)}
+        if problem.stability == "keep":
+            proofs["moves"] = self._proof("moves", moves, sure=settled)
+            proofs["evictions"] = self._proof("evictions", 0)
         proofs |= self._granted(settled=settled)
+        if problem.spread:
+            peak = peak_bound(problem, everybody=self._all_placed())
+            proofs["peak_load"] = self._proof("peak_load", peak, sure=whole)
+        else:
+            sure = whole and (settled or problem.stability != "keep")
+            proofs["hosts_used"] = self._proof("hosts_used", hosts, sure=sure)
+            # the bound on devices is for as many hosts
+            same = at_hosts == self._value("hosts_used")
+            proofs["devices_used"] = self._proof("devices_used", devices if same else None, sure=sure)
         return self._optimum(proofs)
+
+    def _proof(self, name: str, bound: Amount | None, *, sure: bool = True) -> Proof:
+        return Proof(bound, proven=sure and bound == self._value(name))
 
     # drafts ---------------------------------------------------------------------------------------------------------
 
@@ -255,12 +265,11 @@ class Fleet:
 
     # pack -----------------------------------------------------------------------------------------------------------
 
-    def _pack(self, base: Draft, *, whole: bool, settled: bool) -> tuple[Proof, Proof]:
-        """Use few hosts and few devices."""
+    def _pack(self, base: Draft) -> tuple[int | None, int | None]:
+        """Use few hosts and few devices; return bounds on both, the second for as many hosts as the plan has."""
         problem = self.problem
         used_hosts = sum(count > 0 for count in base.floor.used_on)
         used_devices = sum(base.floor.used_on)
-        sure = whole and (settled or problem.stability != "keep")
         master = self._master(base)
         for priority, placed in zip(priorities(problem), self._tuple("placed"), strict=True):
             mine = {k: column for k, column in master.left_out.items() if problem.kinds[k].priority == priority}
@@ -270,14 +279,10 @@ class Fleet:
         master.aim(lambda column: float(column.hosts))
         answer = master.generate()
         if answer is None:
-            return Proof(None, proven=False), Proof(None, proven=False)
+            return None, None
         hosts = used_hosts + max(0, math.ceil(answer[0]))
         devices = self._few_devices(master, base, hosts - used_hosts)
-        bound_hosts = Proof(hosts, sure and hosts == self._value("hosts_used"))
-        if devices is None:
-            return bound_hosts, Proof(None, proven=False)
-        devices += used_devices
-        return bound_hosts, Proof(devices, bound_hosts.proven and devices == self._value("devices_used"))
+        return hosts, None if devices is None else devices + used_devices
 
     def _few_devices(self, master: Master, base: Draft, hosts: int) -> int | None:
         """Use few devices on few hosts, then link well, then follow the later tiers; return a bound on the devices."""

@@ -136,9 +136,11 @@ _inventory_options = _stack(
         "--inventory",
         multiple=True,
         metavar="SOURCE",
-        help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        help="nvml (this host, the default), sim:NAME (a shipped machine), ssh://USER@HOST, a snapshot, a folder of "
+        "them, or `nvidia-smi -q -x` output; may be repeated.",
         shell_complete=completion.inventories,
     ),
+    click.option("--skip-unreachable", is_flag=True, help="Leave out hosts that ssh:// cannot reach, with a warning."),
     click.option(
         "--topo",
         metavar="FILE",
@@ -185,6 +187,12 @@ _what_if_options = _stack(
         shell_complete=completion.gpus,
     ),
     click.option(
+        "--drain",
+        multiple=True,
+        metavar="HOST",
+        help="Give out nothing of this host, so that its workers move; may be repeated.",
+    ),
+    click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
 )
@@ -204,10 +212,12 @@ def _options(params: dict[str, Any]) -> Options:
         ),
         inventory=params.get("inventory", ()),
         topo=params.get("topo"),
+        skip_unreachable=params.get("skip_unreachable", False),
         policy=params.get("policy"),
         override=params.get("override"),
         scale=params.get("scale", ()),
         beside=params.get("beside", ()),
+        drain=params.get("drain", ()),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -243,7 +253,7 @@ def cli() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
 @click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
-def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
+def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
     --format json is a snapshot: other commands read it with --inventory FILE.
@@ -253,7 +263,8 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     if list_:
         click.echo("\n".join(f"sim:{name}" for name in shipped()))
         return DONE
-    reading = load(inventory, Path(topo) if topo else None)
+    topo = Path(params["topo"]) if params["topo"] else None
+    reading = load(params["inventory"], topo, skip_unreachable=params["skip_unreachable"])
     _tell(reading.warnings)
     if form == "json" or output:
         from gpualloc.inventory.snapshot import dump  # noqa: PLC0415

@@ -17,6 +17,7 @@ from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
+from gpualloc.drain import drained_devices, say_drained
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
@@ -46,11 +47,18 @@ class Options:
     project: ProjectOptions = field(default_factory=ProjectOptions)
     inventory: tuple[str, ...] = ()
     topo: str | None = None
+    skip_unreachable: bool = False
     policy: str | None = None
     override: str | None = None
     beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
+    drain: tuple[str, ...] = ()
+
+    def solving(self, inventory: Inventory) -> SolveOptions:
+        """Return what to tell the solver. Raises GpuallocError (``unknown-host``) for a host that is not there."""
+        drained = drained_devices(inventory, self.drain)
+        return replace(self.solve, without=(*self.solve.without, *drained)) if drained else self.solve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +144,7 @@ def open_workspace(
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     demand = read_demand(project, policy, _scale(options))
     if reading is None:
-        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+        reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
@@ -150,6 +158,12 @@ def open_workspace(
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
     return Workspace(project, inventory, policy, demand, requests, taken, warnings)
+
+
+def read_inventory(options: Options) -> Reading:
+    """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
+    topo = Path(options.topo) if options.topo else None
+    return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
 
 
 def _scale(options: Options) -> dict[str, int]:
@@ -170,8 +184,9 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: 
         workspace.requests,
         workspace.policy,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
+    solution = say_drained(solution, workspace.inventory, options.drain)
     return with_texts(workspace, solution, options, cwd)
 
 
@@ -186,7 +201,7 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         workspace.policy,
         () if worker is None else (worker,),
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
 
 
@@ -201,7 +216,7 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
     inventory, policy = workspace.inventory, workspace.policy
     pins = resolve_pins(inventory, workspace.requests).uuids()
     devices = flatten(inventory, policy, workspace.project.name, pins)
-    left = without_devices(inventory, options.solve.without)
+    left = without_devices(inventory, options.solving(inventory).without)
     there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
     return {
         device.uuid: Held(device.foreign_mib, device.holders)
@@ -223,7 +238,7 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
         workspace.policy,
         role,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
     return workspace, found
 

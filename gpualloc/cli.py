@@ -168,6 +168,28 @@ _override_option = click.option(
     help="Work with a file to be laid over the project's, instead of in place.",
     shell_complete=completion.files,
 )
+_fleet_options = _stack(
+    click.option(
+        "--swarm",
+        metavar="FILE",
+        help="Work with a stack file for Docker Swarm, each worker on its node.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--swarm-mode",
+        type=click.Choice(["uuid", "generic"]),
+        default="uuid",
+        show_default=True,
+        help="How tasks get GPUs: by UUID, where nvidia is a node's default runtime, or as generic resources.",
+    ),
+    click.option(
+        "--node-map",
+        multiple=True,
+        metavar="FILE|NAME=NODE",
+        help="The Swarm node of each host, where it has another name; may be repeated.",
+        shell_complete=completion.files,
+    ),
+)
 _scale_option = click.option(
     "--scale",
     multiple=True,
@@ -200,6 +222,7 @@ _what_if_options = _stack(
 
 def _options(params: dict[str, Any]) -> Options:
     from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
+    from gpualloc.fleet import FleetOptions  # noqa: PLC0415
     from gpualloc.planning import Options, solve_options  # noqa: PLC0415
 
     return Options(
@@ -218,6 +241,11 @@ def _options(params: dict[str, Any]) -> Options:
         scale=params.get("scale", ()),
         beside=params.get("beside", ()),
         drain=params.get("drain", ()),
+        fleet=FleetOptions(
+            swarm=params.get("swarm"),
+            mode=params.get("swarm_mode", "uuid"),
+            nodes=params.get("node_map", ()),
+        ),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -287,6 +315,7 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
@@ -374,6 +403,7 @@ def _diff(planned: Planned) -> str:
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -393,6 +423,8 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
     click.echo(_table(planned, options), nl=False)
+    if planned.setup:
+        click.echo(f"\n{planned.setup}", nl=False)
     if diff:
         click.echo(_diff(planned), nl=False)
     if not planned.plan.complete and not partial:
@@ -434,6 +466,7 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_scale_option
 @_beside_option
 @click.option(

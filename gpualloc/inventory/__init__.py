@@ -68,7 +68,7 @@ def _unfolded(sources: Sequence[str]) -> tuple[str, ...]:
 
 
 def _remote(sources: Sequence[str], *, skip_unreachable: bool) -> dict[str, Reading | Diagnostic]:
-    """Ask the hosts that are named by ``ssh://``. Raises GpuallocError (``inventory-duplicate``) for one named twice."""
+    """Ask the hosts that ``ssh://`` names. Raises GpuallocError (``inventory-duplicate``) for one named twice."""
     named = [source for source in sources if source.startswith(_SSH)]
     if not named:
         return {}

@@ -151,6 +151,11 @@ class Engine:
         listing = self.docker("exec", container, "sh", "-c", "cat /run/standin/gpus/* 2>/dev/null || true")
         return [line for line in listing.splitlines() if re.match(r"(GPU|MIG)-\S+$", line)]
 
+    def found_by_name(self, container: str, name: str) -> set[str]:
+        """Return the IPv4 addresses that a name leads to in a container."""
+        answer = self.docker("exec", container, "busybox", "nslookup", "-type=a", name)
+        return set(re.findall(r"^Address: ([0-9.]+)$", answer, re.MULTILINE))
+
     def machine(self, inventory: Inventory, *, cdi: bool = True) -> None:
         """Let the engine's host have these devices. ``cdi`` false: its CDI spec stays as it was, and so is stale."""
         names: dict[str, str] = {}

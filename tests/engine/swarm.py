@@ -164,6 +164,11 @@ class Swarm:
         until(holds, lambda: f"{services} tasks run: {while_waiting}")
         return {task.service.removeprefix(f"{stack}_"): task for task in while_waiting}
 
+    def addresses(self, service: str) -> set[str]:
+        """Return the virtual addresses of a service."""
+        found = json.loads(self.manager.docker("service", "inspect", service, "--format", "{{json .Endpoint}}"))
+        return {entry["Addr"].partition("/")[0] for entry in found["VirtualIPs"]}
+
     def _updating(self, service: str) -> bool:
         status = self.manager.docker("service", "inspect", service, "--format", "{{json .UpdateStatus}}")
         return (json.loads(status) or {}).get("State") == "updating"

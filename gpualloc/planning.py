@@ -15,9 +15,14 @@ from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.swarm.record import with_previous
+from gpualloc.compose.swarm.source import read_whole
+from gpualloc.compose.swarm.stack import Planning
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
+from gpualloc.drain import drained_devices, say_drained
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.fleet import FleetOptions, check_one_form, previous_of, written
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
@@ -35,7 +40,9 @@ if TYPE_CHECKING:
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
+    from gpualloc.compose.swarm.source import Whole
     from gpualloc.compose.workers import Fresh
+    from gpualloc.fleet import Written
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
 
@@ -46,18 +53,27 @@ class Options:
     project: ProjectOptions = field(default_factory=ProjectOptions)
     inventory: tuple[str, ...] = ()
     topo: str | None = None
+    skip_unreachable: bool = False
     policy: str | None = None
     override: str | None = None
     beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
+    drain: tuple[str, ...] = ()
+    fleet: FleetOptions = field(default_factory=FleetOptions)
+
+    def solving(self, inventory: Inventory) -> SolveOptions:
+        """Return what to tell the solver. Raises GpuallocError (``unknown-host``) for a host that is not there."""
+        drained = drained_devices(inventory, self.drain)
+        return replace(self.solve, without=(*self.solve.without, *drained)) if drained else self.solve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
     """Everything a plan is made from, read once. ``warnings`` are about the inputs.
 
-    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
+    all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles.
     """
 
     project: Project
@@ -67,6 +83,8 @@ class Workspace:
     requests: tuple[Request, ...]
     promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
+    whole: Whole | None = None
+    scaled: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +125,15 @@ class Planned:
     files: tuple[Target, ...]
     orphans: tuple[str, ...] = ()
     """Services that are none any more once it is written: their containers are left."""
+    notes: tuple[Diagnostic, ...] = ()
+    """What becomes of keys that the form in which it is written does not have."""
+    setup: str = ""
+    """What has to be set up once on the hosts for it."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about variables in the file that say something else than the plan."""
-        return self.workspace.warnings
+        """What to tell about the inputs, and about what cannot be written as it stands in the project's files."""
+        return (*self.workspace.warnings, *self.notes)
 
     @property
     def changes(self) -> tuple[Target, ...]:
@@ -131,17 +153,23 @@ def open_workspace(
 
     Raises GpuallocError for whichever cannot be used.
     """
+    check_one_form(options.fleet, options.override)
     override = cwd / options.override if options.override else None
     project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    demand = read_demand(project, policy, _scale(options))
+    previous = previous_of(options.fleet, cwd)
+    scaled = (previous.replicas if previous is not None else {}) | _scale(options)
+    demand = read_demand(project, policy, scaled)
+    if previous is not None:
+        demand = with_previous(demand, previous)
+    whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
     if reading is None:
-        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+        reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
         *((too_old,) if too_old else ()),
-        *project.warnings,
+        *(whole or project).warnings,
         *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
@@ -149,7 +177,13 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled)
+
+
+def read_inventory(options: Options) -> Reading:
+    """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
+    topo = Path(options.topo) if options.topo else None
+    return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
 
 
 def _scale(options: Options) -> dict[str, int]:
@@ -170,8 +204,9 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: 
         workspace.requests,
         workspace.policy,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
+    solution = say_drained(solution, workspace.inventory, options.drain)
     return with_texts(workspace, solution, options, cwd)
 
 
@@ -186,7 +221,7 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         workspace.policy,
         () if worker is None else (worker,),
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
 
 
@@ -201,7 +236,7 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
     inventory, policy = workspace.inventory, workspace.policy
     pins = resolve_pins(inventory, workspace.requests).uuids()
     devices = flatten(inventory, policy, workspace.project.name, pins)
-    left = without_devices(inventory, options.solve.without)
+    left = without_devices(inventory, options.solving(inventory).without)
     there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
     return {
         device.uuid: Held(device.foreign_mib, device.holders)
@@ -223,7 +258,7 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
         workspace.policy,
         role,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
     return workspace, found
 
@@ -232,15 +267,21 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     """Return a solution as a plan, with the text it gives each file."""
     project, demand = workspace.project, workspace.demand
     files = project.files
+    told: Written | None = None
     whole = options.override is not None
-    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
-    changes += parked(demand, solution, whole=whole)
     fresh = fresh_workers(demand.roles, project)
-    if options.override is not None:
-        text = override_text(demand, project, changes, fresh, options.override) if changes else None
-        targets = [_override(options.override, cwd, text)]
+    if workspace.whole is not None:
+        planning = Planning(project, workspace.whole, demand, workspace.policy, workspace.inventory, solution, fresh)
+        told = written(planning, options.fleet, workspace.scaled, cwd)
+        targets = [Target(*made) for made in told.files]
     else:
-        targets = _in_place(workspace, changes, fresh)
+        changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
+        changes += parked(demand, solution, whole=whole)
+        if options.override is not None:
+            text = override_text(demand, project, changes, fresh, options.override) if changes else None
+            targets = [_override(options.override, cwd, text)]
+        else:
+            targets = _in_place(workspace, changes, fresh)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -250,9 +291,11 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         profiles=project.profiles,
         scale=options.scale,
     )
-    told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
-    solution = replace(solution, warnings=(*solution.warnings, *told))
+    ports = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
+    solution = replace(solution, warnings=(*solution.warnings, *ports))
     plan = Plan(inputs, solution, any(t.changed for t in targets))
+    if told is not None:
+        return Planned(workspace, plan, tuple(targets), (), told.notes, told.setup)
     return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
 
 
@@ -385,14 +428,15 @@ def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
 
     Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
     """
-    _one_host(planned.plan)
+    if planned.workspace.whole is None:
+        _one_host(planned.plan)
     return _write(planned.changes) if output is None else _write_to(output, planned.files)
 
 
 def _one_host(plan: Plan) -> None:
     hosts = sorted({p.host for p in plan.solution.placements})
     if len(hosts) > 1:
-        hint = "a compose file runs on one host: give one host's inventory"
+        hint = "a compose file runs on one host: write for several with --swarm FILE or --per-host DIR"
         raise fail("several-hosts", f"the plan places workers on {', '.join(hosts)}", None, hint)
 
 

@@ -168,6 +168,21 @@ class Project:
     override: ComposeFile | None = None
 
 
+def project_files(
+    options: ProjectOptions, environ: MappingType[str, str], cwd: Path
+) -> tuple[list[Path], Path, dict[str, str]]:
+    """Return a project's files, its directory, and the variables that are substituted in it.
+
+    Raises GpuallocError: ``file-missing``, ``file-stdin``, and what ``.env`` files can be refused for.
+    """
+    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
+    paths = _find_files(options, local, cwd)
+    directory = cwd / options.project_directory if options.project_directory else _folder(paths[0])
+    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
+    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
+    return paths, directory, environment
+
+
 def load_project(
     options: ProjectOptions, environ: MappingType[str, str], cwd: Path, *, override: Path | None = None
 ) -> Project:
@@ -177,16 +192,11 @@ def load_project(
 
     Raises GpuallocError for whatever keeps it from being read; see the modules that raise.
     """
-    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
-    paths = _find_files(options, local, cwd)
-    directory = cwd / options.project_directory if options.project_directory else _folder(paths[0])
-    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
-    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
+    paths, directory, environment = project_files(options, environ, cwd)
     profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
-    reader = _Reader(environment, cwd)
+    reader = Reader(environment, cwd)
     layers = [(path, environment) for path in paths]
-    for path in (*paths, *((override,) if override else ())):
-        reader.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
+    reader.start_in(directory, *paths, *((override,) if override else ()))
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None
@@ -231,7 +241,7 @@ def _divided(
 
 
 def _divided_over(
-    pins: ComposeFile, then: MappingType[str, _Layered], now: MappingType[str, _Layered]
+    pins: ComposeFile, then: MappingType[str, Layered], now: MappingType[str, Layered]
 ) -> dict[str, dict[int, str]]:
     """Return the services, by role and number, that an override file divides the project's roles into."""
     result: dict[str, dict[int, str]] = {}
@@ -277,7 +287,7 @@ def _find_files(options: ProjectOptions, environment: MappingType[str, str], cwd
 
 
 @dataclass(slots=True)
-class _Layered:
+class Layered:
     """A service while its layers are put together; ``own`` is what the file in ``holder`` says itself."""
 
     data: dict[str, Any]
@@ -289,7 +299,9 @@ class _Layered:
 
 
 @dataclass(slots=True)
-class _Reader:
+class Reader:
+    """Reads a project's files, each once, and lays them over each other."""
+
     environment: MappingType[str, str]
     cwd: Path
     files: dict[Path, ComposeFile] = field(default_factory=dict)
@@ -299,13 +311,20 @@ class _Reader:
     unset: set[str] = field(default_factory=set)
     project_name: str | None = None
 
+    def start_in(self, directory: Path, *paths: Path) -> None:
+        """Let the relative paths of these files start in a directory."""
+        for path in paths:
+            self.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
+
     def warnings(self) -> list[Diagnostic]:
+        """Return a warning for each variable that is not set."""
         return [
             Diagnostic("unset-variable", f"the variable {name} is not set: it reads as empty", severity="warning")
             for name in sorted(self.unset)
         ]
 
     def load(self, path: Path, *, edited: bool) -> ComposeFile:
+        """Return a file, read once; ``edited``: it is one of the project's own. Raises GpuallocError."""
         path = Path(os.path.abspath(path))  # noqa: PTH100 - two links to one file stay two names
         known = self.files.get(path) or self.extended.get(path)
         if known is None:
@@ -323,9 +342,9 @@ class _Reader:
 
     def services(
         self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None
-    ) -> dict[str, _Layered]:
+    ) -> dict[str, Layered]:
         """Return the services of a project's files, laid over each other in order; the first ``edited`` are its own."""
-        result: dict[str, _Layered] = {}
+        result: dict[str, Layered] = {}
         for number, (path, environment) in enumerate(layers):
             file = self.load(path, edited=edited is None or number < edited)
             document = file.current if current else file.document
@@ -338,13 +357,14 @@ class _Reader:
 
     def lay(
         self,
-        result: dict[str, _Layered],
+        result: dict[str, Layered],
         root: Mapping,
         file: ComposeFile,
         environment: MappingType[str, str],
         *,
         current: bool,
     ) -> None:
+        """Lay one document's services over those of the documents before it."""
         document = file.current if current else file.document
         top = members(root)
         if "name" in top and isinstance(plain(top["name"]), str):
@@ -368,7 +388,7 @@ class _Reader:
             gpu = mentions_gpu(own)
             before = result.get(name)
             if before is None:
-                result[name] = _Layered(data, base, file, ask, gpu, (file,))
+                result[name] = Layered(data, base, file, ask, gpu, (file,))
                 continue
             parts = (*before.parts, file)
             merged = merge_service(before.data, data, place)
@@ -377,9 +397,9 @@ class _Reader:
             ask = before.ask if ask is None else ask
             if gpu or (entry is not None and not before.gpu):
                 under = merge_service(before.data, base, place) if base else before.data
-                result[name] = _Layered(merged, under, file, ask, gpu=True, parts=parts)
+                result[name] = Layered(merged, under, file, ask, gpu=True, parts=parts)
             else:
-                result[name] = _Layered(merged, before.base, before.holder, ask, before.gpu, parts)
+                result[name] = Layered(merged, before.base, before.holder, ask, before.gpu, parts)
 
     def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
         """Return a service's data as one file has it, interpolated where it is read."""
@@ -430,6 +450,8 @@ class _Reader:
         path: tuple[str | int, ...],
         text: str,
     ) -> str:
+        """Return a text with its variables replaced. Raises GpuallocError, placed at the nearest node."""
+
         def place() -> Place:
             for length in range(len(path), -1, -1):
                 found = lookup(node, path[:length])
@@ -481,10 +503,10 @@ class _Reader:
 
     def included(
         self, root: Mapping, file: ComposeFile, environment: MappingType[str, str], *, current: bool
-    ) -> dict[str, _Layered]:
+    ) -> dict[str, Layered]:
         """Return the services of the files that ``include`` names, each read in its own folder."""
         value = members(root).get("include")
-        result: dict[str, _Layered] = {}
+        result: dict[str, Layered] = {}
         if value is None:
             return result
         folder = _folder(file.source.path)
@@ -511,8 +533,9 @@ class _Reader:
         return result
 
     def service(
-        self, name: str, then: _Layered, now: _Layered | None, profiles: Sequence[str], pins: ComposeFile | None
+        self, name: str, then: Layered, now: Layered | None, profiles: Sequence[str], pins: ComposeFile | None
     ) -> Service:
+        """Return a service whose layers have been put together."""
         wanted = strip(then.data.get("profiles")) or []
         names = [wanted] if isinstance(wanted, str) else wanted
         return Service(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import ComposeFile, Project
     from gpualloc.compose.reader import Demand
+    from gpualloc.compose.swarm.record import Previous
     from gpualloc.compose.swarm.source import Whole
     from gpualloc.compose.workers import Fresh
     from gpualloc.fleet import Written
@@ -73,7 +74,8 @@ class Workspace:
     """Everything a plan is made from, read once. ``warnings`` are about the inputs.
 
     ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
-    all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles.
+    all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles;
+    ``previous``: what the files made before say of where workers are.
     """
 
     project: Project
@@ -85,6 +87,7 @@ class Workspace:
     warnings: tuple[Diagnostic, ...]
     whole: Whole | None = None
     scaled: dict[str, int] = field(default_factory=dict)
+    previous: Previous | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +180,7 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous)
 
 
 def read_inventory(options: Options) -> Reading:

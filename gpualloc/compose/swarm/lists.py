@@ -23,7 +23,8 @@ _ADDRESS = re.compile(r"(?P<ip>\[[^\]]*\]|[0-9.]*):(?=[0-9-]*:)")
 
 def ports(name: str, items: list[Any], notes: Notes) -> list[Any]:
     """Return published ports. Swarm publishes on every node and every address of it, or, in mode host, on the node."""
-    return [_long_port(name, item, notes) if isinstance(item, dict) else _short(name, item, notes) for item in items]
+    made = [_long_port(name, item, notes) if isinstance(item, dict) else _short(name, item, notes) for item in items]
+    return shapes.once(made)
 
 
 def _short(name: str, item: Any, notes: Notes) -> Any:
@@ -53,7 +54,7 @@ def _long_port(name: str, item: dict[str, Any], notes: Notes) -> Any:
 
 def mounts(name: str, items: list[Any], notes: Notes) -> list[Any]:
     """Return what is mounted."""
-    return [item for each in items for item in _mount(name, each, notes)]
+    return shapes.once([item for each in items for item in _mount(name, each, notes)])
 
 
 def _mount(name: str, item: Any, notes: Notes) -> Iterator[Any]:
@@ -81,9 +82,9 @@ def _mount(name: str, item: Any, notes: Notes) -> Iterator[Any]:
 
 def _inner(name: str, kind: str, value: MappingType[str, Any], notes: Notes) -> dict[str, Any]:
     for key in value.keys() - _INNER[kind]:
-        harmless = (kind, key) == ("bind", "create_host_path") and not shapes.boolean(value[key])
-        missing = "a task does not start where the folder is missing"
-        why = missing if key == "create_host_path" else "Swarm has no word for it"
+        harmless = key == "create_host_path"  # every folder that is mounted is told of anyway
+        missing = "Swarm makes no folders"
+        why = missing if harmless else "Swarm has no word for it"
         notes.left_out(name, f"volumes.{kind}.{key}", why, harmless=harmless)
     kept = {key: v for key, v in value.items() if key in _INNER[kind]}
     if "size" in kept:
@@ -119,7 +120,7 @@ def networks(name: str, value: Any, notes: Notes) -> Any:
         own: dict[str, Any] = {}
         for key, content in (entry or {}).items():
             if key == "aliases":
-                own[key] = shapes.texts(content)
+                own[key] = shapes.unique(content)
             else:
                 notes.left_out(name, f"networks.{network}.{key}", "Swarm chooses addresses and order itself")
         result[str(network)] = own or None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import plain
+from gpualloc.compose.data import lookup, plain
 from gpualloc.compose.document import Mapping, parse
 from gpualloc.compose.override import MARK
 from gpualloc.errors import GpuallocError, Place, fail
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Mapping as MappingType
 
+    from gpualloc.compose.document import Document, Node
     from gpualloc.compose.files import Source
     from gpualloc.compose.reader import Demand, Member, Role
     from gpualloc.model import Solution
@@ -26,12 +27,14 @@ VERSION = "1.0"
 class Previous:
     """What an earlier plan gave each worker, and how many workers each role was to have where ``--scale`` said so.
 
-    ``main``: the host that ran what needs no GPU; None for a stack, whose services Swarm places.
+    ``main``: the host that ran what needs no GPU; None for a stack, whose services Swarm places. ``where``: the place
+    of each worker's devices.
     """
 
     devices: dict[str, tuple[str, ...]]
     replicas: dict[str, int]
     main: str | None = None
+    where: dict[str, Place] = field(default_factory=dict)
 
 
 def record_of(
@@ -68,15 +71,23 @@ def read_record(source: Source, shown: str, kind: str) -> Previous:
     document = parse(source.text, shown)
     root = document.roots[0] if document.roots else None
     entry = root.entry(KEY) if isinstance(root, Mapping) else None
+    if root is None or entry is None:
+        raise _broken(shown, "it has no record")
     try:
-        data: Any = plain(entry.value) if entry is not None else None
+        data: Any = plain(entry.value)
         if data["version"] != VERSION:
             raise _broken(shown, f"its version is {data['version']}")
         devices = {name: tuple(map(str, each["devices"])) for name, each in (data["workers"] or {}).items()}
         replicas = {name: int(number) for name, number in (data.get("replicas") or {}).items()}
-        return Previous(devices, replicas, data.get("main"))
+        where = {name: _place(document, root, name) for name in devices}
+        return Previous(devices, replicas, data.get("main"), where)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _broken(shown, "its record cannot be read") from None
+
+
+def _place(document: Document, root: Node, worker: str) -> Place:
+    node = lookup(root, (KEY, "workers", worker))
+    return document.at(node if node is not None else root, f"{KEY}.workers.{worker}")
 
 
 def _broken(shown: str, why: str) -> GpuallocError:
@@ -88,12 +99,14 @@ def combined(several: Iterable[Previous]) -> Previous:
     """Return what the files of several hosts remember together."""
     devices: dict[str, tuple[str, ...]] = {}
     replicas: dict[str, int] = {}
+    where: dict[str, Place] = {}
     main = None
     for each in several:
         devices |= each.devices
         replicas |= each.replicas
+        where |= each.where
         main = main or each.main
-    return Previous(devices, replicas, main)
+    return Previous(devices, replicas, main, where)
 
 
 def with_previous(demand: Demand, previous: Previous) -> Demand:

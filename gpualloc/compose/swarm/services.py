@@ -302,11 +302,11 @@ _MADE: dict[str, Callable[[Draft, Any], None]] = {
 
 def awaited(services: Iterable[dict[str, Any]]) -> frozenset[str]:
     """Return the services whose end another waits for (``condition: service_completed_successfully``)."""
+    needs = [service.get("depends_on") for service in services]
     return frozenset(
         name
-        for service in services
-        for name, entry in (service.get("depends_on") or {}).items()
-        if isinstance(service.get("depends_on"), dict)
-        and isinstance(entry, dict)
-        and entry.get("condition") == "service_completed_successfully"
+        for each in needs
+        if isinstance(each, dict)
+        for name, entry in each.items()
+        if isinstance(entry, dict) and entry.get("condition") == "service_completed_successfully"
     )

@@ -77,6 +77,16 @@ def texts(value: Any) -> list[str]:
     return [text(item) for item in (value if isinstance(value, list) else [value]) if item is not None]
 
 
+def unique(value: Any) -> list[str]:
+    """Return a list of strings, each once: docker stack refuses some lists that name a thing twice."""
+    return list(dict.fromkeys(texts(value)))
+
+
+def once(items: list[Any]) -> list[Any]:
+    """Return a list's items, each once."""
+    return [item for number, item in enumerate(items) if item not in items[:number]]
+
+
 def command(value: Any) -> Any:
     """Return a command: a string, or a list of strings."""
     return texts(value) if isinstance(value, list) else text(value)
@@ -94,9 +104,9 @@ def hosts(value: Any) -> list[str]:
     """Return ``extra_hosts`` as ``name:address``; Compose also takes ``name=address``, and mappings to lists."""
     if isinstance(value, dict):
         return [f"{name}:{address}" for name, each in value.items() for address in texts(each)]
-    return [re.sub(r"\A([^:=]+)=", r"\1:", text(item)) for item in value or ()]
+    return once([re.sub(r"\A([^:=]+)=", r"\1:", text(item)) for item in value or ()])
 
 
 def names(value: Any) -> list[str]:
     """Return a list of names, from a list or from a mapping whose values say more."""
-    return [str(name) for name in value or ()]
+    return once([str(name) for name in value or ()])

@@ -187,7 +187,7 @@ def _absolute(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
         return value | {"path": _absolute(value["path"], folder)} if "path" in value else value
     text = str(value)
-    return text if text.startswith("~") else os.path.normpath(folder / text)
+    return text if text.startswith("~") or os.path.isabs(text) else os.path.normpath(folder / text)  # noqa: PTH117 - text
 
 
 def _absolute_bind(item: Any, folder: Path) -> Any:

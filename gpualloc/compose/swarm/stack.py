@@ -99,7 +99,15 @@ def stack_of(planning: Planning, swarm: Swarm, shown: str) -> Stack:
     )
     text = head + dump(escaped(document)) + dump({KEY: escaped(record)})
     notes = maker.notes.diagnostics(lambda service, key: _place(planning, service, key))
-    return Stack(text, (*notes, *_folders(planning, services)))
+    return Stack(text, (*notes, *_any_gpu(planning, swarm), *_folders(planning, services)))
+
+
+def _any_gpu(planning: Planning, swarm: Swarm) -> Iterator[Diagnostic]:
+    """Tell that Swarm only counts: which of a node's devices a task gets is not the plan's to say in mode generic."""
+    if swarm.mode == "generic" and planning.solution.placements:
+        summary = "a task gets as many of its node's GPUs as planned, and Swarm chooses which"
+        hint = "--swarm-mode uuid gives each worker the very GPUs of the plan"
+        yield Diagnostic("swarm-any-gpu", summary, None, hint, "warning")
 
 
 def _folders(planning: Planning, services: MappingType[str, dict[str, Any]]) -> Iterator[Diagnostic]:

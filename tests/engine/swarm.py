@@ -57,8 +57,11 @@ class Swarm:
     nodes: dict[str, Engine]
 
     @classmethod
-    def start(cls, inventory: Inventory) -> Swarm:
-        """Start a node for each host, the first as the manager. Raises CannotStartError, with what the script said."""
+    def start(cls, inventory: Inventory, owner: int) -> Swarm:
+        """Start a node for each host, the first as the manager; all ends with the process ``owner``, if not before.
+
+        Raises CannotStartError, with what the script said.
+        """
         directory = Path(tempfile.mkdtemp(prefix="swarm-"))
         nodes = {}
         for host in inventory.hosts:
@@ -67,7 +70,7 @@ class Swarm:
             nodes[host.name] = Engine(folder, {**environment(folder), **reach}, stand_in(folder))
             (nodes[host.name].host / "swarm-resource").write_text(RESOURCE)
         words = (f"{host.name}={','.join(gpu.uuid for gpu in host.gpus)}" for host in inventory.hosts)
-        environ = {**os.environ, "PACKAGES": str(PACKAGES), "OWNER": str(os.getpid())}
+        environ = {**os.environ, "PACKAGES": str(PACKAGES), "OWNER": str(owner)}
         done = subprocess.run(
             [SCRIPT, "start", directory, *words], check=False, capture_output=True, text=True, env=environ
         )

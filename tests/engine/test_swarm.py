@@ -7,8 +7,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,10 +17,9 @@ import pytest
 from gpualloc.inventory import load
 from gpualloc.inventory.snapshot import dump
 from gpualloc.model import Inventory
-from tests.engine import image
-from tests.engine.running import PACKAGES, PLAIN, CannotStartError, Engine, environment, obstacle
+from tests.engine.running import PLAIN, CannotStartError, obstacle
 from tests.engine.site import Site
-from tests.engine.swarm import RESOURCE, SCRIPT, Swarm, Task, until
+from tests.engine.swarm import RESOURCE, Swarm, Task, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +49,7 @@ services:
     <<: *common
     gpus: [{count: 1}]
     depends_on: {web: {condition: service_started}}
-    deploy: {replicas: 2, restart_policy: {delay: 1s}}
+    deploy: {replicas: 2, restart_policy: {delay: 1s}, placement: {constraints: ["node.labels.gpus == 3"]}}
   ranker:
     <<: *common
     runtime: nvidia
@@ -88,16 +85,21 @@ def fleet() -> Inventory:
     return Inventory("nvml", tuple(hosts))
 
 
-@pytest.fixture(scope="module")
-def swarm(fleet: Inventory) -> Iterator[Swarm]:
-    """A Swarm of these hosts; skips where none can run."""
+def start(fleet: Inventory, owner: int) -> Swarm:
+    """Start a Swarm of these hosts; skip where none can run."""
     why = obstacle()
     if why is not None:
         pytest.skip(why)
     try:
-        started = Swarm.start(fleet)
+        return Swarm.start(fleet, owner)
     except CannotStartError as error:
         pytest.skip(f"the Swarm does not start: {error}")
+
+
+@pytest.fixture(scope="module")
+def swarm(fleet: Inventory) -> Iterator[Swarm]:
+    """A Swarm of the fleet."""
+    started = start(fleet, os.getpid())
     yield started
     started.stop()
 
@@ -188,16 +190,20 @@ def changed(before: Mapping[str, object], after: Mapping[str, object]) -> set[st
     return {worker for worker in before.keys() | after.keys() if before.get(worker) != after.get(worker)}
 
 
+def busiest(planned: Mapping[str, Place]) -> tuple[str, set[str]]:
+    """Return the node, other than the manager, with the most workers, and those."""
+    on = {node: {worker for worker, place in planned.items() if place.node == node} for node in FLEET[1:]}
+    return max(on.items(), key=lambda item: len(item[1]))
+
+
 def test_every_task_runs_where_it_is_planned_and_a_lost_node_moves_only_its_own(swarm: Swarm, site: Site) -> None:
     planned = apply(site)
-    on = Counter(place.node for place in planned.values())
-    assert set(on) == set(FLEET)
+    assert {place.node for place in planned.values()} == set(FLEET)
     tasks = up(swarm, site, len(planned))
     check(swarm, tasks, planned)
     assert up(swarm, site, len(planned)) == tasks  # the same file once more restarts nothing
 
-    lost = max(FLEET[1:], key=lambda node: on[node])
-    displaced = {worker for worker, place in planned.items() if place.node == lost}
+    lost, displaced = busiest(planned)
     assert len(displaced) > 1
     swarm.power_off(lost)
     try:
@@ -211,11 +217,15 @@ def test_every_task_runs_where_it_is_planned_and_a_lost_node_moves_only_its_own(
         swarm.power_on(lost)
     assert up(swarm, site, len(again)) == later
     assert swarm.nodes[lost].docker("ps", "--quiet") == ""  # what ran there has not come back with the node
+    site.sources = (*site.sources, f"{lost}.json")
+    assert apply(site) == again
+    assert up(swarm, site, len(again)) == later
 
 
-def test_generic_resources_keep_tasks_apart_by_themselves(swarm: Swarm, site: Site) -> None:
+def test_generic_resources_keep_tasks_apart_and_workers_leave_a_drained_node(swarm: Swarm, site: Site) -> None:
     """The node and the number are the plan's; which of the node's GPUs they are, Swarm chooses."""
-    planned = apply(site, "--swarm-mode", "generic")
+    mode = ("--swarm-mode", "generic")
+    planned = apply(site, *mode)
     tasks = up(swarm, site, len(planned))
     shown: list[str] = []
     for worker, place in planned.items():
@@ -229,33 +239,36 @@ def test_generic_resources_keep_tasks_apart_by_themselves(swarm: Swarm, site: Si
         shown += units
     check_all_given(shown)
 
-    fewer = apply(site, "--swarm-mode", "generic", "--scale", "encoder=1")
+    fewer = apply(site, *mode, "--scale", "encoder=1")
     assert changed(planned, fewer) == {"encoder-2"}
-    assert changed(tasks, up(swarm, site, len(fewer))) == {"encoder-2"}
+    remaining = up(swarm, site, len(fewer))
+    assert changed(tasks, remaining) == {"encoder-2"}
 
-
-def test_nothing_is_left_of_a_swarm_whose_owner_is_killed(tmp_path: Path) -> None:
-    why = obstacle()
-    if why is not None:
-        pytest.skip(why)
-    owner = subprocess.Popen(["sleep", "inf"])
-    directory = Path(tempfile.mkdtemp(prefix="swarm-"))
-    environ = {**os.environ, "PACKAGES": str(PACKAGES), "OWNER": str(owner.pid)}
-    started = subprocess.run([SCRIPT, "start", directory, "lone=GPU-1"], check=False, env=environ, capture_output=True)
+    emptied, leaving = busiest(fewer)
+    elsewhere = apply(site, *mode, "--drain", known_as(emptied))
+    assert changed(fewer, elsewhere) == leaving
+    moved = up(swarm, site, len(elsewhere))
+    assert changed(remaining, moved) == leaving
+    assert {worker: task.node for worker, task in moved.items()} == {w: place.node for w, place in elsewhere.items()}
+    swarm.manager.docker("node", "update", "--availability", "drain", emptied)
     try:
-        if started.returncode:
-            pytest.skip(f"the Swarm does not start: {started.stderr.decode()}")
-        reach = {"DOCKER_HOST": f"unix://{directory}/lone/docker.sock", "DOCKER_CONFIG": str(tmp_path)}
-        engine = Engine(directory / "lone", {**environment(directory / "lone"), **reach}, tmp_path)
-        engine.docker("import", "-", PLAIN, input=image.busybox(directory / "bin" / "busybox"))
-        engine.docker("service", "create", "--detach", "--no-resolve-image", PLAIN, "sleep", "inf")
-        until(lambda: engine.docker("ps", "--quiet") != "", "a container runs")
-        assert traces(directory)
+        assert up(swarm, site, len(elsewhere)) == moved
+    finally:
+        swarm.manager.docker("node", "update", "--availability", "active", emptied)
+
+
+def test_nothing_is_left_of_a_swarm_whose_owner_is_killed(fleet: Inventory) -> None:
+    owner = subprocess.Popen(["sleep", "inf"])
+    try:
+        swarm = start(replace(fleet, hosts=fleet.hosts[:1]), owner.pid)
+        swarm.manager.docker("service", "create", "--detach", "--no-resolve-image", PLAIN, "sleep", "inf")
+        until(lambda: swarm.manager.docker("ps", "--quiet") != "", "a container runs")
+        assert traces(swarm.directory)
     finally:
         owner.kill()
         owner.wait()
-    until(lambda: not directory.exists(), "the Swarm's folder is gone")
-    assert traces(directory) == []
+    until(lambda: not swarm.directory.exists(), "the Swarm's folder is gone")
+    assert traces(swarm.directory) == []
 
 
 def traces(directory: Path) -> list[str]:

@@ -383,8 +383,12 @@ def _read_text(path: Path, shown: str) -> str:
         raise fail(
             "plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
+    except UnicodeDecodeError:
+        hint = "save the plan again with gpualloc plan -o FILE"
+        raise fail("plan-unreadable", "cannot read it: it is not UTF-8 text", Place(shown), hint) from None
+    except OSError as error:
+        hint = "name a plan that gpualloc plan -o FILE saved, and that this user may read"
+        raise fail("plan-unreadable", f"cannot read it: {error.strerror}", Place(shown), hint) from None
 
 
 def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
@@ -459,7 +463,8 @@ def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
 
 def _write_to(output: Path, targets: tuple[Target, ...]) -> tuple[str, ...]:
     if len(targets) != 1:
-        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)))
+        hint = "write in place without -o, or into one file over all of them: --override FILE"
+        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)), hint)
     with lock(output, str(output)):
         write_atomic(output, targets[0].encode(), str(output))
     return (str(output),)

@@ -142,7 +142,8 @@ def lock(path: Path, shown: str) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown)) from None
+        hint = "let this user read and write the folder, or write elsewhere with -o FILE"
+        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown), hint) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -23,6 +23,7 @@ from gpualloc.compose.merge import merge_service, strip, variables
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.policy.values import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -319,7 +320,12 @@ class Reader:
     def warnings(self) -> list[Diagnostic]:
         """Return a warning for each variable that is not set."""
         return [
-            Diagnostic("unset-variable", f"the variable {name} is not set: it reads as empty", severity="warning")
+            Diagnostic(
+                "unset-variable",
+                f"the variable {name} is not set: it reads as empty",
+                hint=f"set {name} in .env or the environment, or give it a default: ${{{name}:-1}}",
+                severity="warning",
+            )
             for name in sorted(self.unset)
         ]
 
@@ -489,7 +495,9 @@ class Reader:
                 mapping = resolve(services) if services is not None else None
                 nodes |= members(mapping) if isinstance(mapping, Mapping) else {}
         if name not in nodes:
-            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where)
+            meant = closest(name, nodes)
+            hint = f"did you mean {meant}?" if meant else f"write the service into {file.shown}, or name another"
+            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where, hint)
         key = f"{file.shown}:{name}"
         if key in chain:
             raise fail("extends", f"{name!r} extends itself", where, "break the circle")

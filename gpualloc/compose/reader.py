@@ -12,6 +12,7 @@ from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker
 from gpualloc.policy.asks import combine, parse_ask
 from gpualloc.policy.roles import ignored, roles_for
+from gpualloc.policy.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -281,7 +282,7 @@ def replicas_of(service: Service) -> int:
             number = -1
         if number < 0 or isinstance(value, bool):
             where = service.place(*path)
-            raise fail("replicas", f"{service.name}: {'.'.join(path)} is {value!r}", where, "write a whole number")
+            raise fail("replicas", f"{service.name}: {'.'.join(path)} is {shown(value)}", where, "write a whole number")
         found[path] = number
     if len(set(found.values())) > 1:
         summary = f"{service.name}: scale and deploy.replicas differ"

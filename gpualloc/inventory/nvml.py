@@ -136,7 +136,8 @@ def _gpus(probe: Probe, sys: Path) -> tuple[list[Gpu], list[nvlink.End], list[Di
         except QueryError as error:
             last = error
             summary = f"GPU {index} is left out: {error.reason}"
-            left_out.append(Diagnostic("nvml-gpu-left-out", summary, PLACE, severity="warning"))
+            hint = f"see what `nvidia-smi -i {index}` says of it"
+            left_out.append(Diagnostic("nvml-gpu-left-out", summary, PLACE, hint, "warning"))
             continue
         gpus.append(gpu)
         ends.append(nvlink.End(index, handle, gpu.uuid, gpu.pci_bus_id))

@@ -17,6 +17,7 @@ from gpualloc.solve.fleet.fill import Filler
 from gpualloc.solve.fleet.links import Links
 from gpualloc.solve.fleet.master import Master
 from gpualloc.solve.fleet.stock import Stock
+from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.greedy import Floor, drop_lonely, grow
 from gpualloc.solve.lexi import Optimum, Proof
 from gpualloc.solve.rules import faults
@@ -75,10 +76,11 @@ class Fleet:
             placed = self._place_more(placed)
         whole = placed == self._value("placed")
         proofs = {"placed": Proof(placed, placed == self._value("placed"))}
-        moves = sum(job.previous is not None and job.home is None for job in problem.jobs) if self._all_placed() else 0
+        moves = forced_moves(problem) if self._all_placed() else 0
         settled = stays and self._everybody_stays() and whole
         if problem.stability == "keep":
             proofs["moves"] = Proof(moves, settled and moves == self._value("moves"))
+            proofs["evictions"] = Proof(0, self._value("evictions") == 0)
         settled = settled and moves == self._value("moves")
         if problem.spread:
             self._try_grown(draft)
@@ -197,8 +199,7 @@ class Fleet:
         # only with everybody free to move does the program speak of every plan
         free = self._draft(stay=False)
         master = self._master(free)
-        proven = self._left_out(master)
-        bounds = tuple(max(a, b) for a, b in zip(bound if isinstance(bound, tuple) else (bound,), proven, strict=True))
+        bounds = self._left_out(master, bound)
         if bounds == self._value("placed"):
             return bounds
         if self.problem.stability == "keep":
@@ -206,7 +207,7 @@ class Fleet:
             for part in LEAVE:
                 base = self._draft(stay=True, leave=set(order[: math.ceil(part * len(order))]))
                 program = self._master(base)
-                self._left_out(program)
+                self._left_out(program, bound)
                 values = program.whole(NODES, GAP)
                 if values is not None:
                     self._offer(self._expand(program, base, values), grown=False)
@@ -228,24 +229,29 @@ class Fleet:
                 waste[host] = sum(parts) / len(parts)
         return sorted(waste, key=lambda host: (-waste[host], host))
 
-    def _left_out(self, master: Master) -> list[int]:
-        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them."""
+    def _left_out(self, master: Master, known: Amount) -> tuple[int, ...]:
+        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them.
+
+        ``known`` are bounds from elsewhere. The program is held to the tighter of both, not to what only it believes
+        possible: a priority would else be bounded by plans that place too many of the one before.
+        """
         kinds = self.problem.kinds
-        found = []
-        for priority in priorities(self.problem):
+        found: list[int] = []
+        sure = known if isinstance(known, tuple) else (known,)
+        for priority, least in zip(priorities(self.problem), sure, strict=True):
             mine = {k for k in master.left_out if kinds[k].priority == priority}
             total = sum(kinds[job.kind].priority == priority for job in self.problem.jobs)
             master.aim(lambda column, mine=mine: 1.0 if column.kind in mine else 0.0)  # type: ignore[misc]  # bound now
             answer = master.generate()
             if answer is None:
-                found.append(-total)
+                found.append(least)
                 continue
-            lost = max(0, math.ceil(answer[0]))
+            lost = max(0, math.ceil(answer[0]), total + least)
             found.append(lost - total)
             row = {master.left_out[k]: 1.0 for k in mine}
             if row:
                 master.program.row(row, 0.0, max(answer[1].objective, lost) + 1e-6)
-        return found
+        return tuple(found)
 
     # pack -----------------------------------------------------------------------------------------------------------
 
@@ -284,6 +290,9 @@ class Fleet:
             if answer is None:
                 continue
             values = master.whole(NODES, GAP)
+            if values is None and not more:
+                master.enrich(answer[1])
+                values = master.whole(NODES, GAP)
             if values is None:
                 continue
             self._offer(self._expand(master, base, values))

@@ -136,9 +136,11 @@ _inventory_options = _stack(
         "--inventory",
         multiple=True,
         metavar="SOURCE",
-        help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        help="nvml (this host, the default), sim:NAME (a shipped machine), ssh://USER@HOST, a snapshot, a folder of "
+        "them, or `nvidia-smi -q -x` output; may be repeated.",
         shell_complete=completion.inventories,
     ),
+    click.option("--skip-unreachable", is_flag=True, help="Leave out hosts that ssh:// cannot reach, with a warning."),
     click.option(
         "--topo",
         metavar="FILE",
@@ -166,6 +168,37 @@ _override_option = click.option(
     help="Work with a file to be laid over the project's, instead of in place.",
     shell_complete=completion.files,
 )
+_fleet_options = _stack(
+    click.option(
+        "--swarm",
+        metavar="FILE",
+        help="Work with a stack file for Docker Swarm, each worker on its node.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--swarm-mode",
+        type=click.Choice(["uuid", "generic"]),
+        default="uuid",
+        show_default=True,
+        help="How tasks get GPUs: by UUID, where nvidia is a node's default runtime, or as generic resources.",
+    ),
+    click.option(
+        "--node-map",
+        multiple=True,
+        metavar="FILE|NAME=NODE",
+        help="The Swarm node of each host, where it has another name; may be repeated.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--per-host",
+        metavar="DIR",
+        help="Work with a file for each host, to be laid over the project's there.",
+        shell_complete=completion.folders,
+    ),
+    click.option(
+        "--main", metavar="HOST", help="With --per-host: what runs services without GPUs; by default the first host."
+    ),
+)
 _scale_option = click.option(
     "--scale",
     multiple=True,
@@ -185,6 +218,12 @@ _what_if_options = _stack(
         shell_complete=completion.gpus,
     ),
     click.option(
+        "--drain",
+        multiple=True,
+        metavar="HOST",
+        help="Give out nothing of this host, so that its workers move; may be repeated.",
+    ),
+    click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
 )
@@ -192,6 +231,7 @@ _what_if_options = _stack(
 
 def _options(params: dict[str, Any]) -> Options:
     from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
+    from gpualloc.fleet import FleetOptions  # noqa: PLC0415
     from gpualloc.planning import Options, solve_options  # noqa: PLC0415
 
     return Options(
@@ -204,10 +244,19 @@ def _options(params: dict[str, Any]) -> Options:
         ),
         inventory=params.get("inventory", ()),
         topo=params.get("topo"),
+        skip_unreachable=params.get("skip_unreachable", False),
         policy=params.get("policy"),
         override=params.get("override"),
         scale=params.get("scale", ()),
         beside=params.get("beside", ()),
+        drain=params.get("drain", ()),
+        fleet=FleetOptions(
+            swarm=params.get("swarm"),
+            mode=params.get("swarm_mode", "uuid"),
+            nodes=params.get("node_map", ()),
+            per_host=params.get("per_host"),
+            main=params.get("main"),
+        ),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -252,7 +301,7 @@ def cli() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
 @click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
-def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
+def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
     --format json is a snapshot: other commands read it with --inventory FILE.
@@ -264,7 +313,8 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 
         click.echo(machines_text({name: load((f"sim:{name}",)).inventory for name in shipped()}), nl=False)
         return DONE
-    reading = load(inventory, Path(topo) if topo else None)
+    topo = Path(params["topo"]) if params["topo"] else None
+    reading = load(params["inventory"], topo, skip_unreachable=params["skip_unreachable"])
     _tell(reading.warnings)
     if form == "json" or output:
         from gpualloc.inventory.snapshot import dump  # noqa: PLC0415
@@ -287,6 +337,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
@@ -394,6 +445,7 @@ def _diff(planned: Planned) -> str:
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -413,6 +465,8 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
     click.echo(_table(planned, options), nl=False)
+    if planned.setup:
+        click.echo(f"\n{planned.setup}", nl=False)
     if diff:
         click.echo(_diff(planned), nl=False)
     if not planned.plan.complete and not partial:
@@ -463,6 +517,7 @@ def _ask(question: str, *, yes: bool) -> None:
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_scale_option
 @_beside_option
 @click.option(

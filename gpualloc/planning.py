@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING
 
 from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
+from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
-from gpualloc.compose.files import lock, read_source, remove, write_atomic
+from gpualloc.compose.files import lock, make_folders, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
+from gpualloc.compose.proof import Proof
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.swarm.record import with_previous
+from gpualloc.compose.swarm.source import read_whole
+from gpualloc.compose.swarm.stack import Planning
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
+from gpualloc.drain import drained_devices, say_drained
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.fleet import FleetOptions, check_one_form, previous_of, written
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
@@ -31,10 +38,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gpualloc.beside import Promise
+    from gpualloc.compose.document import Document
     from gpualloc.compose.files import Source
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project
+    from gpualloc.compose.project import Project
     from gpualloc.compose.reader import Demand
+    from gpualloc.compose.swarm.record import Previous
+    from gpualloc.compose.swarm.source import Whole
     from gpualloc.compose.workers import Fresh
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
@@ -46,18 +57,28 @@ class Options:
     project: ProjectOptions = field(default_factory=ProjectOptions)
     inventory: tuple[str, ...] = ()
     topo: str | None = None
+    skip_unreachable: bool = False
     policy: str | None = None
     override: str | None = None
     beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
+    drain: tuple[str, ...] = ()
+    fleet: FleetOptions = field(default_factory=FleetOptions)
+
+    def solving(self, inventory: Inventory) -> SolveOptions:
+        """Return what to tell the solver. Raises GpuallocError (``unknown-host``) for a host that is not there."""
+        drained = drained_devices(inventory, self.drain)
+        return replace(self.solve, without=(*self.solve.without, *drained)) if drained else self.solve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
     """Everything a plan is made from, read once. ``warnings`` are about the inputs.
 
-    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
+    all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles;
+    ``previous``: what the files made before say of where workers are.
     """
 
     project: Project
@@ -67,6 +88,9 @@ class Workspace:
     requests: tuple[Request, ...]
     promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
+    whole: Whole | None = None
+    scaled: dict[str, int] = field(default_factory=dict)
+    previous: Previous | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,11 +131,15 @@ class Planned:
     files: tuple[Target, ...]
     orphans: tuple[str, ...] = ()
     """Services that are none any more once it is written: their containers are left."""
+    notes: tuple[Diagnostic, ...] = ()
+    """What other services get of it, and what becomes of keys that the form in which it is written does not have."""
+    setup: str = ""
+    """What has to be set up once on the hosts for it."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about variables in the file that say something else than the plan."""
-        return self.workspace.warnings
+        """What to tell about the inputs, and about what else the result would change, or cannot say."""
+        return (*self.workspace.warnings, *self.notes)
 
     @property
     def changes(self) -> tuple[Target, ...]:
@@ -131,21 +159,28 @@ def open_workspace(
 
     Raises GpuallocError for whichever cannot be used.
     """
+    check_one_form(options.fleet, options.override)
     override = cwd / options.override if options.override else None
-    project = load_project(options.project, environ, cwd, override=override)
+    with without_collector():
+        project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
+    previous = previous_of(options.fleet, cwd)
+    scaled = (previous.replicas if previous is not None else {}) | _scale(options)
     try:
-        demand = read_demand(project, policy, _scale(options))
+        demand = read_demand(project, policy, scaled)
     except GpuallocError as error:
         # what is wrong may come of a variable that reads as empty
         raise GpuallocError(*project.warnings, *error.diagnostics) from None
+    if previous is not None:
+        demand = with_previous(demand, previous)
+    whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
     if reading is None:
-        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+        reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
         *((too_old,) if too_old else ()),
-        *project.warnings,
+        *(whole or project).warnings,
         *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
@@ -153,7 +188,13 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous)
+
+
+def read_inventory(options: Options) -> Reading:
+    """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
+    topo = Path(options.topo) if options.topo else None
+    return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
 
 
 def _scale(options: Options) -> dict[str, int]:
@@ -174,8 +215,9 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: 
         workspace.requests,
         workspace.policy,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
+    solution = say_drained(solution, workspace.inventory, options.drain)
     return with_texts(workspace, solution, options, cwd)
 
 
@@ -190,7 +232,7 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         workspace.policy,
         () if worker is None else (worker,),
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
 
 
@@ -205,7 +247,7 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
     inventory, policy = workspace.inventory, workspace.policy
     pins = resolve_pins(inventory, workspace.requests).uuids()
     devices = flatten(inventory, policy, workspace.project.name, pins)
-    left = without_devices(inventory, options.solve.without)
+    left = without_devices(inventory, options.solving(inventory).without)
     there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
     return {
         device.uuid: Held(device.foreign_mib, device.holders)
@@ -250,7 +292,7 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
         workspace.policy,
         role,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
     return workspace, found
 
@@ -258,18 +300,11 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     project, demand = workspace.project, workspace.demand
-    files = project.files
-    whole = options.override is not None
-    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
-    changes += parked(demand, solution, whole=whole)
     fresh = fresh_workers(demand.roles, project)
-    if options.override is not None:
-        text = override_text(demand, project, changes, fresh, options.override) if changes else None
-        targets = [_override(options.override, cwd, text)]
-    else:
-        targets = _in_place(workspace, changes, fresh)
+    make = _for_one if workspace.whole is None else _for_several
+    made = make(workspace, solution, options, fresh, cwd)
     inputs = PlanInputs(
-        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
+        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in project.files),
         inventory=options.inventory or ("nvml",),
         inventory_sha256=digest(workspace.inventory),
         policy=workspace.policy.name,
@@ -277,31 +312,77 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         profiles=project.profiles,
         scale=options.scale,
     )
-    told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
-    solution = replace(solution, warnings=(*solution.warnings, *told))
-    plan = Plan(inputs, solution, any(t.changed for t in targets))
-    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
+    ports = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
+    solution = replace(solution, warnings=(*solution.warnings, *ports))
+    plan = Plan(inputs, solution, any(t.changed for t in made.targets))
+    return Planned(workspace, plan, made.targets, made.orphans, made.notes, made.setup)
 
 
-def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
-    """Return every file of the project with the text it gets."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What writing a solution comes to: the files, and what to tell about them, as in ``Planned``."""
+
+    targets: tuple[Target, ...]
+    notes: tuple[Diagnostic, ...]
+    orphans: tuple[str, ...] = ()
+    setup: str = ""
+
+
+def _for_one(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for one host: in place, or into an override file."""
+    project, demand = workspace.project, workspace.demand
+    whole = options.override is not None
+    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
+    changes += parked(demand, solution, whole=whole)
+    if options.override is not None:
+        text = override_text(demand, project, changes, fresh, options.override)
+        targets = [_override(options.override, cwd, text)]
+        over = {targets[0].path: parse(text, options.override)} if text is not None else {}
+        merged = project.merged(over, over=targets[0].path if over else None)
+    else:
+        documents = _in_place(workspace, changes, fresh)
+        targets = [Target(file.shown, file.source.path, file.source, new.text) for file, new in documents.items()]
+        merged = project.merged({file.source.path: new for file, new in documents.items()})
+    proof = Proof(project, demand, merged, options.override)
+    proof.check(solution, workspace.policy, workspace.inventory)
+    return _Made(tuple(targets), tuple(proof.notes), tuple(orphans(demand.roles)))
+
+
+def _for_several(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for several hosts: a stack, or a file for each."""
+    if workspace.whole is None:
+        raise ValueError("the whole project has not been read")
+    planning = Planning(
+        workspace.project,
+        workspace.whole,
+        workspace.demand,
+        workspace.policy,
+        workspace.inventory,
+        solution,
+        fresh,
+        frozenset(options.drain),
+    )
+    told = written(planning, options.fleet, workspace.scaled, cwd)
+    return _Made(tuple(Target(*made) for made in told.files), told.notes, setup=told.setup)
+
+
+def _in_place(
+    workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]
+) -> dict[ComposeFile, Document]:
+    """Return every file of the project with what it becomes."""
     project = workspace.project
     divisions = divisions_of(workspace.demand.roles, project, fresh)
-    holders = {service.name: service.file for service in project.services}
+    services = {service.name: service for service in project.services}
     for role in workspace.demand.roles:
-        holders |= {member.worker.name: role.service.file for member in role.members}
+        services |= {member.worker.name: member.service for member in role.members}
     own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
     for edit in changes:
-        own[holders[edit.service]].append(edit)
-    return [
-        Target(
-            file.shown,
-            file.source.path,
-            file.source,
-            rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left),
-        )
-        for file in project.files
-    ]
+        own[services[edit.service].home(edit.path)].append(edit)
+    return {file: rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left) for file in project.files}
 
 
 def _port_notes(fresh: Mapping[str, list[Fresh]]) -> Iterator[PlanWarning]:
@@ -416,14 +497,17 @@ def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
 
     Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
     """
-    _one_host(planned.plan)
+    if planned.workspace.whole is None:
+        _one_host(planned.plan)
+    elif output is None:
+        make_folders(target.path for target in planned.changes)
     return _write(planned.changes) if output is None else _write_to(output, planned.files)
 
 
 def _one_host(plan: Plan) -> None:
     hosts = sorted({p.host for p in plan.solution.placements})
     if len(hosts) > 1:
-        hint = "a compose file runs on one host: give one host's inventory"
+        hint = "a compose file runs on one host: write for several with --swarm FILE or --per-host DIR"
         raise fail("several-hosts", f"the plan places workers on {', '.join(hosts)}", None, hint)
 
 

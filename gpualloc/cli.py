@@ -480,15 +480,17 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
         click.echo(f"wrote {name}", err=True)
     _tell_orphans(planned.orphans)
     if not output:
-        _next(f"{_up(params)}, then gpualloc verify")
+        _next(_start(planned, options))
     return _exit(planned)
 
 
-def _up(params: dict[str, Any]) -> str:
-    """Return the command that starts what was written, with the files that this one was given."""
-    files = params["files"] or (("compose.yaml",) if params["override"] else ())
-    named = "".join(f" -f {name}" for name in (*files, *filter(None, [params["override"]])))
-    return f"docker compose{named} up -d"
+def _start(planned: Planned, options: Options) -> str:
+    """Return what starts what was written, with the files that this command was given."""
+    if options.fleet.asked:
+        return "what was written says in its first lines how it is started"
+    files = [file.shown for file in planned.workspace.project.files] if options.override else options.project.files
+    named = "".join(f" -f {name}" for name in (*files, *filter(None, [options.override])))
+    return f"docker compose{named} up -d, then gpualloc verify"
 
 
 def _tell_orphans(names: tuple[str, ...]) -> None:

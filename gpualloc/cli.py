@@ -490,6 +490,7 @@ def _start(planned: Planned, options: Options) -> str:
         return "what was written says in its first lines how it is started"
     files = [file.shown for file in planned.workspace.project.files] if options.override else options.project.files
     named = "".join(f" -f {name}" for name in (*files, *filter(None, [options.override])))
+    named += "".join(f" --profile {name}" for name in options.project.profiles)
     return f"docker compose{named} up -d, then gpualloc verify"
 
 

@@ -31,7 +31,7 @@ from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
-from gpualloc.render.places import Held
+from gpualloc.render.places import Evicted, Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
@@ -257,6 +257,29 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
         for device in devices
         if device.foreign_mib or device.holders or device.uuid not in there
     }
+
+
+def evicted(planned: Planned) -> tuple[Evicted, ...]:
+    """Return the workers that have devices by the file as it is, and none by the plan."""
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415 - only a picture of the plan needs it
+
+    workspace = planned.workspace
+    unplaced = {one.worker for one in planned.plan.solution.unplaced}
+    pins = resolve_pins(workspace.inventory, workspace.requests)
+    if pins.elsewhere:
+        return ()
+    return tuple(
+        Evicted(
+            worker.name,
+            request.role,
+            pins.by_worker[worker.name],
+            request.memory_mib,
+            exclusive=request.exclusive or (request.memory_mib is None and not request.hand_pinned),
+        )
+        for request in workspace.requests
+        for worker in request.workers
+        if worker.name in unplaced and worker.name in pins.by_worker
+    )
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:

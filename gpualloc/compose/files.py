@@ -98,7 +98,8 @@ def make_folders(paths: Iterable[Path]) -> None:
         for folder in dict.fromkeys(path.parent for path in paths):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder))) from None
+        hint = "let this user write there, or name another place"
+        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder)), hint) from None
 
 
 @dataclass(slots=True)

@@ -142,7 +142,12 @@ def _parsed(target: Target, text: str, said: Sequence[str]) -> Reading | Diagnos
     except GpuallocError as error:
         return error.diagnostics[0]
     warnings = tuple(
-        Diagnostic("inventory-remote", f"{target.name}: {line.removeprefix('warning: ')}", severity="warning")
+        Diagnostic(
+            "inventory-remote",
+            f"{target.name}: {line.removeprefix('warning: ')}",
+            hint=f"see it there: ssh {target.words[-2]} {target.words[-1]}",
+            severity="warning",
+        )
         for line in said
         if line.startswith("warning: ")
     )

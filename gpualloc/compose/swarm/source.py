@@ -112,7 +112,8 @@ def _variables_of(data: dict[str, Any], environment: MappingType[str, str]) -> d
                 continue
             raise fail("env-file-missing", "there is no such env file", Place(str(path)), "check its name") from None
         except OSError as error:
-            raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", Place(str(path))) from None
+            hint = "let this user read it"
+            raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", Place(str(path)), hint) from None
         if row.get("format") == "raw":
             lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
             values |= {name.strip(): value for name, equals, value in (ln.partition("=") for ln in lines) if equals}

@@ -189,6 +189,15 @@ _fleet_options = _stack(
         help="The Swarm node of each host, where it has another name; may be repeated.",
         shell_complete=completion.files,
     ),
+    click.option(
+        "--per-host",
+        metavar="DIR",
+        help="Work with a file for each host, to be laid over the project's there.",
+        shell_complete=completion.folders,
+    ),
+    click.option(
+        "--main", metavar="HOST", help="With --per-host: what runs services without GPUs; by default the first host."
+    ),
 )
 _scale_option = click.option(
     "--scale",
@@ -245,6 +254,8 @@ def _options(params: dict[str, Any]) -> Options:
             swarm=params.get("swarm"),
             mode=params.get("swarm_mode", "uuid"),
             nodes=params.get("node_map", ()),
+            per_host=params.get("per_host"),
+            main=params.get("main"),
         ),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpualloc.compose.files import read_source
 from gpualloc.compose.obstacles import Neighbours, check_obstacles
+from gpualloc.compose.swarm.hosts import HOST, host_files
 from gpualloc.compose.swarm.nodes import node_map
-from gpualloc.compose.swarm.record import read_record
+from gpualloc.compose.swarm.record import combined, read_record
 from gpualloc.compose.swarm.setup import setup_text
 from gpualloc.compose.swarm.stack import STACK, Mode, Swarm, stack_of
-from gpualloc.errors import fail
+from gpualloc.errors import Diagnostic, Place, fail
 from gpualloc.policy.filters import refused_by_policy
 from gpualloc.solve.devices import flatten
+from gpualloc.solve.order import natural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from gpualloc.compose.files import Source
     from gpualloc.compose.swarm.record import Previous
     from gpualloc.compose.swarm.stack import Planning
-    from gpualloc.errors import Diagnostic
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,21 @@ def previous_of(fleet: FleetOptions, cwd: Path) -> Previous | None:
     if fleet.swarm is not None:
         source = _source(cwd / fleet.swarm, fleet.swarm)
         return read_record(source, fleet.swarm, STACK) if source is not None else None
+    if fleet.per_host is not None:
+        found = _host_sources(cwd, fleet.per_host)
+        return combined(read_record(source, shown, HOST) for shown, source in found.items()) if found else None
     return None
+
+
+def _host_sources(cwd: Path, folder: str) -> dict[str, Source]:
+    """Return the files of a folder of hosts, by the names they are called. Raises GpuallocError (``host-file``)."""
+    path = cwd / folder
+    if not path.exists():
+        return {}
+    if not path.is_dir():
+        raise fail("host-file", "this is no folder", Place(folder), "name a folder that holds nothing else")
+    names = sorted(file.name for file in path.iterdir() if file.suffix == ".yaml")
+    return {f"{folder}/{name}": read_source(path / name, f"{folder}/{name}") for name in names}
 
 
 def _source(path: Path, shown: str) -> Source | None:
@@ -90,7 +105,40 @@ def written(planning: Planning, fleet: FleetOptions, scaled: dict[str, int], cwd
     for role in planning.demand.roles:
         if role.splits:
             check_obstacles(role, around, inside=False)
+    if fleet.per_host is not None:
+        return _per_host(planning, fleet, scaled, fleet.per_host.rstrip("/"), cwd)
     return _stack(planning, fleet, scaled, cwd)
+
+
+def _per_host(planning: Planning, fleet: FleetOptions, scaled: dict[str, int], folder: str, cwd: Path) -> Written:
+    made = host_files(planning, _main(planning, fleet, cwd), scaled, folder)
+    before = _host_sources(cwd, folder)
+    shown = {f"{folder}/{host}.yaml": text for host, text in made.texts.items()}
+    files = [Made(name, cwd / name, before.get(name), text) for name, text in shown.items()]
+    notes = list(made.notes)
+    for name, source in before.items():
+        if name not in shown:
+            files.append(Made(name, cwd / name, source, None))
+            host = name.removeprefix(f"{folder}/").removesuffix(".yaml")
+            hint = f"end what still runs there, if it can be reached: docker --context {host} compose down"
+            notes.append(Diagnostic("host-empty", f"nothing runs on {host} any more", Place(name), hint, "note"))
+    return Written(tuple(files), tuple(notes))
+
+
+def _main(planning: Planning, fleet: FleetOptions, cwd: Path) -> str:
+    """Return the host that runs what needs no GPU: as asked, else as before, else the first that has a worker."""
+    hosts = [host.name for host in planning.inventory.hosts]
+    if fleet.main is not None:
+        if fleet.main not in hosts:
+            raise fail(
+                "unknown-host", f"--main: no host is called {fleet.main}", None, f"the hosts are: {', '.join(hosts)}"
+            )
+        return fleet.main
+    previous = previous_of(fleet, cwd)
+    if previous is not None and previous.main in hosts and previous.main not in planning.emptied:
+        return previous.main
+    used = {placement.host for placement in planning.solution.placements}
+    return min(used or set(hosts), key=natural)
 
 
 def _stack(planning: Planning, fleet: FleetOptions, scaled: dict[str, int], cwd: Path) -> Written:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
 from gpualloc.compose.edits import edits, parked
-from gpualloc.compose.files import lock, read_source, remove, write_atomic
+from gpualloc.compose.files import lock, make_folders, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
@@ -274,7 +274,16 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     whole = options.override is not None
     fresh = fresh_workers(demand.roles, project)
     if workspace.whole is not None:
-        planning = Planning(project, workspace.whole, demand, workspace.policy, workspace.inventory, solution, fresh)
+        planning = Planning(
+            project,
+            workspace.whole,
+            demand,
+            workspace.policy,
+            workspace.inventory,
+            solution,
+            fresh,
+            frozenset(options.drain),
+        )
         told = written(planning, options.fleet, workspace.scaled, cwd)
         targets = [Target(*made) for made in told.files]
     else:
@@ -437,6 +446,8 @@ def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
     """
     if planned.workspace.whole is None:
         _one_host(planned.plan)
+    elif output is None:
+        make_folders(target.path for target in planned.changes)
     return _write(planned.changes) if output is None else _write_to(output, planned.files)
 
 

@@ -15,7 +15,7 @@ from gpualloc.compose.document import MAX_BYTES
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -67,6 +67,16 @@ def decode(data: bytes, path: Path, shown: str) -> Source:
         where = Place(shown, line, column)
         raise fail("file-encoding", f"this byte is not {encoding.upper()}", where, "save the file as UTF-8") from None
     return Source(path, text, bom, encoding, hashlib.sha256(data).hexdigest())
+
+
+def make_folders(paths: Iterable[Path]) -> None:
+    """Make the folders that files are to be in. Raises GpuallocError (``file-write``)."""
+    folder = Path()
+    try:
+        for folder in dict.fromkeys(path.parent for path in paths):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder))) from None
 
 
 def write_atomic(path: Path, data: bytes, shown: str) -> None:

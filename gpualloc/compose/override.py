@@ -41,6 +41,25 @@ def override_text(
     ``fresh``: the workers that have no service of their own yet, by role. Raises GpuallocError (``replicas-split``) for
     a role that cannot be divided.
     """
+    services = override_services(demand, project, edits, fresh)
+    files = [file.shown for file in project.files]
+    command = " ".join(f"-f {name}" for name in (*files, shown))
+    lines = [
+        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
+        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
+        *emit.entry_lines("services", services, STYLE),
+    ]
+    divided = [role for role in demand.roles if role.splits]
+    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
+    if counts:
+        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
+    return "\n".join(lines) + "\n"
+
+
+def override_services(
+    demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]]
+) -> dict[str, Any]:
+    """Return the services of an override file. Raises GpuallocError (``replicas-split``)."""
     divided = [role for role in demand.roles if role.splits]
     _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}
@@ -57,17 +76,7 @@ def override_text(
             services[service.name] = Tagged("!reset", None)
         elif names := _renamed(service, workers):
             services[service.name] = services.get(service.name, {}) | names
-    files = [file.shown for file in project.files]
-    command = " ".join(f"-f {name}" for name in (*files, shown))
-    lines = [
-        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
-        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
-        *emit.entry_lines("services", services, STYLE),
-    ]
-    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
-    if counts:
-        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
-    return "\n".join(lines) + "\n"
+    return services
 
 
 def _check(roles: Iterable[Role], project: Project) -> None:

@@ -63,7 +63,7 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planning:
-    """What a plan was made from and what it says, for whoever writes it down."""
+    """What a plan was made from and what it says, for whoever writes it down. ``emptied``: hosts that are drained."""
 
     project: Project
     whole: Whole
@@ -72,6 +72,7 @@ class Planning:
     inventory: Inventory
     solution: Solution
     fresh: MappingType[str, list[Fresh]]
+    emptied: frozenset[str] = frozenset()
 
     def placements(self) -> dict[str, Placement]:
         """Return where each worker is, by its name."""

@@ -269,21 +269,30 @@ def _options(params: dict[str, Any]) -> Options:
 # Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Commands in the order in which they are used, as they stand here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gpualloc")
 def cli() -> None:
     """Decide which GPUs each worker of a Docker Compose project gets, and write that into the compose file.
 
-    \b
-    gpualloc plan       what would be written, and why
-    gpualloc apply      write it
-    gpualloc check      does the file still fit these GPUs?
-    gpualloc verify     does every running worker see its GPUs?
-    gpualloc watch      plan again when GPUs change
-    gpualloc usage      what running workers really use
-    gpualloc reset      the file as it was before
+    In the folder of the compose file:
 
-    Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
+    \b
+      gpualloc plan            who would get which GPUs, and why not
+      gpualloc apply           shows the same, asks, and writes it
+      docker compose up -d
+      gpualloc verify          does every running worker see its GPUs?
+
+    No GPU here? Add --inventory sim:dgx-a100, or another machine that `gpualloc inventory --list` names.
+
+    Exit codes: 0 done, 1 check or verify found something, 2 could not run, 3 does not fit.
     """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
 
 
@@ -300,7 +309,9 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
     from gpualloc.inventory import load, shipped  # noqa: PLC0415
 
     if list_:
-        click.echo("\n".join(f"sim:{name}" for name in shipped()))
+        from gpualloc.render.machines import machines_text  # noqa: PLC0415
+
+        click.echo(machines_text({name: load((f"sim:{name}",)).inventory for name in shipped()}), nl=False)
         return DONE
     topo = Path(params["topo"]) if params["topo"] else None
     reading = load(params["inventory"], topo, skip_unreachable=params["skip_unreachable"])
@@ -356,7 +367,18 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
 def plan(
     form: str, output: str | None, html: str | None, explain: str | None, *, diff: bool, drawn: bool, **params: Any
 ) -> int:
-    """Show which GPUs each worker would get. Writes nothing into the compose file."""
+    """Show which GPUs each worker would get. Writes nothing into the compose file.
+
+    A service that asks for GPUs in any of Compose's own ways gets as many, for itself. What Compose has no key for goes
+    into the service as x-gpualloc; `gpualloc schema x-gpualloc` has all of its keys:
+
+    \b
+      x-gpualloc: {memory: 12GiB}              so much of a GPU that others share
+      x-gpualloc: {gpus: 2, min_link: NVLINK}  two GPUs that NVLink joins
+      x-gpualloc: false                        not gpualloc's business
+
+    `gpualloc policy list` names ways to choose: --policy dev lets workers share, --policy prod levels the load.
+    """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
     from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
@@ -382,7 +404,15 @@ def plan(
         click.echo(_diff(planned), nl=False)
     else:
         click.echo(_table(planned, options, drawn=drawn), nl=False)
+        if planned.plan.complete and planned.plan.changed and not output:
+            _next("gpualloc apply, with the same options, writes this; plan --diff shows the lines")
     return _exit(planned)
+
+
+def _next(what: str) -> None:
+    """Say what comes next, to people: in a script it would be noise."""
+    if sys.stderr.isatty():
+        click.echo(f"next: {what}", err=True)
 
 
 def _exit(planned: Planned) -> int:
@@ -448,7 +478,16 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
     _tell_orphans(planned.orphans)
+    if not output:
+        _next(f"{_up(params)}, then gpualloc verify")
     return _exit(planned)
+
+
+def _up(params: dict[str, Any]) -> str:
+    """Return the command that starts what was written, with the files that this one was given."""
+    files = params["files"] or (("compose.yaml",) if params["override"] else ())
+    named = "".join(f" -f {name}" for name in (*files, *filter(None, [params["override"]])))
+    return f"docker compose{named} up -d"
 
 
 def _tell_orphans(names: tuple[str, ...]) -> None:
@@ -472,7 +511,7 @@ def _ask(question: str, *, yes: bool) -> None:
         raise GpuallocError(Diagnostic("not-confirmed", "nothing was written"))
 
 
-@cli.command()
+@cli.command(short_help="Tell whether the file still fits these GPUs and this policy.")
 @_project_options
 @_inventory_options
 @_policy_option
@@ -547,7 +586,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
     return show
 
 
-@cli.command()
+@cli.command(short_help="Tell how many more workers of a role would fit.")
 @click.argument("role", shell_complete=completion.roles)
 @_project_options
 @_inventory_options
@@ -598,7 +637,7 @@ def watch(form: str, **params: Any) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Show what running workers use, against what they asked for.")
 @_project_options
 @_inventory_options
 @_policy_option
@@ -618,7 +657,7 @@ def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Put the compose file back as it was before gpualloc.")
 @_project_options
 @_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -715,7 +754,7 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
 # Words and schemas
 
 
-@cli.command()
+@cli.command(short_help="Tell what a message means and what to do about it.")
 @click.argument("code", required=False, shell_complete=completion.codes)
 def explain(code: str | None) -> int:
     """Tell what a message's CODE means and what to do about it; without one, list the codes.
@@ -730,7 +769,7 @@ def explain(code: str | None) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON Schema of a document, for editors.")
 @click.argument("name", required=False, shell_complete=completion.schemas)
 def schema(name: str | None) -> int:
     """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""

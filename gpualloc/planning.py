@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
+from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.files import lock, make_folders, read_source, remove, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
+from gpualloc.compose.proof import Proof
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
 from gpualloc.compose.swarm.record import with_previous
@@ -36,9 +38,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gpualloc.beside import Promise
+    from gpualloc.compose.document import Document
     from gpualloc.compose.files import Source
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project
+    from gpualloc.compose.project import Project
     from gpualloc.compose.reader import Demand
     from gpualloc.compose.swarm.record import Previous
     from gpualloc.compose.swarm.source import Whole
@@ -129,13 +133,13 @@ class Planned:
     orphans: tuple[str, ...] = ()
     """Services that are none any more once it is written: their containers are left."""
     notes: tuple[Diagnostic, ...] = ()
-    """What becomes of keys that the form in which it is written does not have."""
+    """What other services get of it, and what becomes of keys that the form in which it is written does not have."""
     setup: str = ""
     """What has to be set up once on the hosts for it."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about what cannot be written as it stands in the project's files."""
+        """What to tell about the inputs, and about what else the result would change."""
         return (*self.workspace.warnings, *self.notes)
 
     @property
@@ -158,11 +162,16 @@ def open_workspace(
     """
     check_one_form(options.fleet, options.override)
     override = cwd / options.override if options.override else None
-    project = load_project(options.project, environ, cwd, override=override)
+    with without_collector():
+        project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
     previous = previous_of(options.fleet, cwd)
     scaled = (previous.replicas if previous is not None else {}) | _scale(options)
-    demand = read_demand(project, policy, scaled)
+    try:
+        demand = read_demand(project, policy, scaled)
+    except GpuallocError as error:
+        # what is wrong may come of a variable that reads as empty
+        raise GpuallocError(*project.warnings, *error.diagnostics) from None
     if previous is not None:
         demand = with_previous(demand, previous)
     whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
@@ -271,29 +280,13 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     project, demand = workspace.project, workspace.demand
     files = project.files
     told: Written | None = None
-    whole = options.override is not None
     fresh = fresh_workers(demand.roles, project)
-    if workspace.whole is not None:
-        planning = Planning(
-            project,
-            workspace.whole,
-            demand,
-            workspace.policy,
-            workspace.inventory,
-            solution,
-            fresh,
-            frozenset(options.drain),
-        )
-        told = written(planning, options.fleet, workspace.scaled, cwd)
-        targets = [Target(*made) for made in told.files]
+    whole = workspace.whole
+    if whole is not None:
+        told = written(_planning(workspace, whole, solution, fresh, options), options.fleet, workspace.scaled, cwd)
+        targets, notes = [Target(*made) for made in told.files], told.notes
     else:
-        changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
-        changes += parked(demand, solution, whole=whole)
-        if options.override is not None:
-            text = override_text(demand, project, changes, fresh, options.override) if changes else None
-            targets = [_override(options.override, cwd, text)]
-        else:
-            targets = _in_place(workspace, changes, fresh)
+        targets, notes = _own_texts(workspace, solution, fresh, options, cwd)
     inputs = PlanInputs(
         compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
         inventory=options.inventory or ("nvml",),
@@ -306,30 +299,60 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     ports = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
     solution = replace(solution, warnings=(*solution.warnings, *ports))
     plan = Plan(inputs, solution, any(t.changed for t in targets))
-    if told is not None:
-        return Planned(workspace, plan, tuple(targets), (), told.notes, told.setup)
-    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)))
+    left = () if told is not None else tuple(orphans(demand.roles))
+    return Planned(workspace, plan, tuple(targets), left, notes, told.setup if told is not None else "")
 
 
-def _in_place(workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]) -> list[Target]:
-    """Return every file of the project with the text it gets."""
+def _planning(
+    workspace: Workspace, whole: Whole, solution: Solution, fresh: Mapping[str, list[Fresh]], options: Options
+) -> Planning:
+    return Planning(
+        workspace.project,
+        whole,
+        workspace.demand,
+        workspace.policy,
+        workspace.inventory,
+        solution,
+        fresh,
+        frozenset(options.drain),
+    )
+
+
+def _own_texts(
+    workspace: Workspace, solution: Solution, fresh: Mapping[str, list[Fresh]], options: Options, cwd: Path
+) -> tuple[list[Target], tuple[Diagnostic, ...]]:
+    """Return the project's own files, or its override file, with what they get, held beside the plan; and notes."""
+    project, demand = workspace.project, workspace.demand
+    whole = options.override is not None
+    changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
+    changes += parked(demand, solution, whole=whole)
+    if options.override is not None:
+        text = override_text(demand, project, changes, fresh, options.override)
+        targets = [_override(options.override, cwd, text)]
+        over = {targets[0].path: parse(text, options.override)} if text is not None else {}
+        merged = project.merged(over, over=targets[0].path if over else None)
+    else:
+        documents = _in_place(workspace, changes, fresh)
+        targets = [Target(file.shown, file.source.path, file.source, new.text) for file, new in documents.items()]
+        merged = project.merged({file.source.path: new for file, new in documents.items()})
+    proof = Proof(project, demand, merged, options.override)
+    proof.check(solution, workspace.policy, workspace.inventory)
+    return targets, tuple(proof.notes)
+
+
+def _in_place(
+    workspace: Workspace, changes: list[Edit], fresh: Mapping[str, list[Fresh]]
+) -> dict[ComposeFile, Document]:
+    """Return every file of the project with what it becomes."""
     project = workspace.project
     divisions = divisions_of(workspace.demand.roles, project, fresh)
-    holders = {service.name: service.file for service in project.services}
+    services = {service.name: service for service in project.services}
     for role in workspace.demand.roles:
-        holders |= {member.worker.name: role.service.file for member in role.members}
+        services |= {member.worker.name: member.service for member in role.members}
     own: dict[ComposeFile, list[Edit]] = {file: [] for file in project.files}
     for edit in changes:
-        own[holders[edit.service]].append(edit)
-    return [
-        Target(
-            file.shown,
-            file.source.path,
-            file.source,
-            rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left),
-        )
-        for file in project.files
-    ]
+        own[services[edit.service].home(edit.path)].append(edit)
+    return {file: rewrite(file, own[file], divisions.get(file, ()), workspace.demand.left) for file in project.files}
 
 
 def _port_notes(fresh: Mapping[str, list[Fresh]]) -> Iterator[PlanWarning]:
@@ -392,8 +415,12 @@ def _read_text(path: Path, shown: str) -> str:
         raise fail(
             "plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
+    except UnicodeDecodeError:
+        hint = "save the plan again with gpualloc plan -o FILE"
+        raise fail("plan-unreadable", "cannot read it: it is not UTF-8 text", Place(shown), hint) from None
+    except OSError as error:
+        hint = "name a plan that gpualloc plan -o FILE saved, and that this user may read"
+        raise fail("plan-unreadable", f"cannot read it: {error.strerror}", Place(shown), hint) from None
 
 
 def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
@@ -425,7 +452,7 @@ def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
 
 def _stale(file: str, why: str) -> GpuallocError:
     return fail(
-        "stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE"
+        "stale-plan", f"the plan is out of date: {why}", Place(file), f"make a new one: gpualloc plan -o {file}"
     )
 
 
@@ -470,7 +497,8 @@ def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
 
 def _write_to(output: Path, targets: tuple[Target, ...]) -> tuple[str, ...]:
     if len(targets) != 1:
-        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)))
+        hint = "write in place without -o, or into one file over all of them: --override FILE"
+        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)), hint)
     with lock(output, str(output)):
         write_atomic(output, targets[0].encode(), str(output))
     return (str(output),)

@@ -35,6 +35,27 @@ class Source:
         return self.bom + text.encode(self.encoding)
 
 
+NAMED = 3
+"""So many files are named where another one was meant."""
+
+
+def _meant(path: Path, shown: str) -> str:
+    """Say which file may be meant by one that is not there: the YAML files of its folder, the nearest name first."""
+    import difflib  # noqa: PLC0415 - only a mistake pays for it
+
+    try:
+        names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"} and p.is_file())
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1) or names[: len(names) == 1]
+    if close:
+        return f"did you mean {os.path.join(os.path.dirname(shown), close[0])}?"  # noqa: PTH118, PTH120 - as it was named
+    if names:
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"name the compose file with -f; the YAML files there are {', '.join(names[:NAMED])}{rest}"
+    return "name the compose file with -f"
+
+
 def read_source(path: Path, shown: str) -> Source:
     """Read a compose file. ``shown`` is its name in messages.
 
@@ -45,7 +66,7 @@ def read_source(path: Path, shown: str) -> Source:
         with path.open("rb") as stream:
             data = stream.read(4 * MAX_BYTES + 1)
     except FileNotFoundError:
-        raise fail("file-missing", "there is no such file", where, "name the compose file with -f") from None
+        raise fail("file-missing", "there is no such file", where, _meant(path, shown)) from None
     except OSError as error:
         raise fail(
             "file-unreadable", f"cannot read it: {error.strerror}", where, "name a compose file with -f"
@@ -76,7 +97,8 @@ def make_folders(paths: Iterable[Path]) -> None:
         for folder in dict.fromkeys(path.parent for path in paths):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder))) from None
+        hint = "name a place that may be written to"
+        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder)), hint) from None
 
 
 def write_atomic(path: Path, data: bytes, shown: str) -> None:
@@ -152,7 +174,8 @@ def lock(path: Path, shown: str) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown)) from None
+        hint = "let this user read and write the folder, or write elsewhere with -o FILE"
+        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown), hint) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -30,13 +30,17 @@ def merge_service(base: dict[str, Any], over: dict[str, Any], place: Place) -> d
     return _mapping(base, over, (), place)
 
 
+def is_reset(value: Any) -> bool:
+    """Return whether a value is what ``!reset`` leaves nothing of."""
+    return isinstance(value, Tagged) and value.tag == "!reset"
+
+
 def strip(value: Any) -> Any:
     """Return a value without its ``!reset`` and ``!override`` tags, for data nothing was merged under."""
     if isinstance(value, Tagged):
         return None if value.tag == "!reset" else strip(value.value)
     if isinstance(value, dict):
-        reset = {k for k, v in value.items() if isinstance(v, Tagged) and v.tag == "!reset"}
-        return {k: strip(v) for k, v in value.items() if k not in reset}
+        return {k: strip(v) for k, v in value.items() if not is_reset(v)}
     if isinstance(value, list):
         return [strip(v) for v in value]
     return value
@@ -52,6 +56,22 @@ def variables(value: Any) -> dict[str, str | None]:
         name, equals, text = _text(item).partition("=")
         result[name] = text if equals else None
     return result
+
+
+class Listed(dict[str, Any]):
+    """An environment, by name, that Compose has as a list: written so, or put together from two.
+
+    There is no key in it for ``!reset`` to take out.
+    """
+
+
+def by_name(value: Any) -> Any:
+    """Return an environment as a dict, whatever form it is written in, with Compose's tags in place."""
+    if isinstance(value, Tagged):
+        return Tagged(value.tag, by_name(value.value))
+    if isinstance(value, dict):
+        return {k: v if isinstance(v, Tagged) else variables({k: v})[k] for k, v in value.items()}
+    return Listed(variables(value)) if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:
@@ -80,7 +100,10 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if path in _REPLACED:
         return over
     if path in _VARIABLES:
-        return variables(base) | variables(over)
+        over = by_name(over)
+        gone = {} if isinstance(base, Listed) or not isinstance(over, dict) else over
+        left = {k: v for k, v in variables(base).items() if not is_reset(gone.get(k))}
+        return Listed(left | variables(over))
     if path in _NAMES:
         base, over = _named(base), _named(over)
     if isinstance(base, dict) and isinstance(over, dict):

@@ -109,7 +109,7 @@ def check_obstacles(role: Role, around: Neighbours, *, inside: bool) -> None:
     """
     service = role.service
     if inside and len(service.parts) > 1:
-        files = ", ".join(dict.fromkeys(file.shown for file in service.parts))
+        files = ", ".join(dict.fromkeys(part.file.shown for part in service.parts))
         raise refused(service, "", f"it is put together from several places in {files}", _OUTSIDE)
     ours = {member.service.name for member in role.members} | {one.name for one in role.surplus} | {service.name}
     _check_free(role, around, ours)
@@ -159,7 +159,7 @@ def _check_inside(service: Service, around: Neighbours, ours: set[str]) -> None:
             hint = f"move what they share into a service of its own that both extend, or {_OUTSIDE}"
             raise refused(service, "", f"{other.name} extends it", hint)
     for other, key in around.listed.get(service.name, ()):
-        if any(part is not service.file for part in other.parts):
+        if any(part.file is not service.file for part in other.parts):
             raise refused(service, "", f"{other.name} names it under {key}, in another file", _OUTSIDE)
 
 

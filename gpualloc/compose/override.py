@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Mapping as MappingType
 
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project, Service
+    from gpualloc.compose.project import Project, Service
     from gpualloc.compose.reader import Demand, Member, Role
     from gpualloc.compose.route import Path
     from gpualloc.compose.workers import Fresh
@@ -35,13 +36,15 @@ STYLE = emit.Style(step=2, dash=2, newline="\n")
 
 def override_text(
     demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]], shown: str
-) -> str:
-    """Return the override file for these edits, all of them made with ``whole``.
+) -> str | None:
+    """Return the override file for these edits, all of them made with ``whole``; None where there is nothing to write.
 
-    ``fresh``: the workers that have no service of their own yet, by role. Raises GpuallocError (``replicas-split``) for
-    a role that cannot be divided.
+    ``fresh``: the workers that have no service of their own yet, by role. What the file has for services that are left
+    alone stays. Raises GpuallocError (``replicas-split``) for a role that cannot be divided.
     """
     services = override_services(demand, project, edits, fresh)
+    if not services:
+        return None
     files = [file.shown for file in project.files]
     command = " ".join(f"-f {name}" for name in (*files, shown))
     lines = [
@@ -51,6 +54,9 @@ def override_text(
     ]
     divided = [role for role in demand.roles if role.splits]
     counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
+    if project.override is not None:
+        known = project.override.record.roles
+        counts |= {name: {"replicas": known[name].replicas} for name in _left_divided(demand, project) if name in known}
     if counts:
         lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
     return "\n".join(lines) + "\n"
@@ -63,7 +69,8 @@ def override_services(
     divided = [role for role in demand.roles if role.splits]
     _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}
-    services: dict[str, Any] = {}
+    workers |= _left_divided(demand, project)
+    services = _left(demand, project, workers)
     for role in divided:
         own = {worker.number: worker for worker in fresh.get(role.name, ())}
         for member in role.members:
@@ -76,7 +83,36 @@ def override_services(
             services[service.name] = Tagged("!reset", None)
         elif names := _renamed(service, workers):
             services[service.name] = services.get(service.name, {}) | names
-    return services
+    order = [name for service in project.services for name in (*workers.get(service.name, ()), service.name)]
+    return {name: services[name] for name in order if name in services}
+
+
+def _left_divided(demand: Demand, project: Project) -> dict[str, list[str]]:
+    """Return the workers of the roles that are left alone, and divided in the override file as it is."""
+    inside = {service.name for service in project.services}
+    return {
+        role: [service.name for _, service in sorted(numbers.items())]
+        for role, numbers in project.copies.items()
+        if role in inside and all(service.name in demand.left for service in numbers.values())
+    }
+
+
+def _left(demand: Demand, project: Project, workers: MappingType[str, list[str]]) -> dict[str, Any]:
+    """Return what the override file has for the services that are left alone, with the workers that there are now."""
+    if project.override is None:
+        return {}
+    root = project.override.current.roots[-1]
+    found = {name: lookup(root, ("services", name)) for name in demand.left}
+    result: dict[str, Any] = {}
+    for name, node in found.items():
+        data = plain(node) if node is not None else None
+        if isinstance(data, dict):
+            result[name] = {k: v for k, v in data.items() if not (k in KEYS and isinstance(v, Tagged))}
+    for role, numbers in project.copies.items():
+        for service in numbers.values():
+            if service.name in result and role in workers:
+                result[service.name] |= _renamed(service, workers)
+    return {name: data for name, data in result.items() if data}
 
 
 def _check(roles: Iterable[Role], project: Project) -> None:
@@ -143,7 +179,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
 
     Raises GpuallocError (``replicas-split``) for what cannot be told so.
     """
-    first, *others = service.parts
+    first, *others = (part.file for part in service.parts)
     rest: dict[str, Any] = {}
     for number, file in enumerate(others):
         nodes = [lookup(root, ("services", service.name)) for root in file.document.roots if isinstance(root, Mapping)]
@@ -151,7 +187,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
         data = plain(node) if node is not None else None
         own = dict(data) if isinstance(data, dict) else {}
         own.pop(KEY, None)
-        several = service.parts.count(file) > 1
+        several = [part.file for part in service.parts].count(file) > 1
         if several or "extends" in own or (number and any(isinstance(value, Tagged) for value in own.values())):
             why = f"what {file.shown} says of it cannot be told in another file"
             raise refused(service, "", why, "let each file have it once, without extends")

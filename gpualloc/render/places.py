@@ -43,7 +43,11 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device with what is on it. ``held_part`` is the fraction of it that is not the project's to give."""
+    """A device with what is on it.
+
+    ``held_part`` is the fraction of it that is not the project's to give; ``used_mib`` is what is given out or held by
+    others, None where a part of that is not known.
+    """
 
     uuid: str
     gpu: Gpu
@@ -51,19 +55,12 @@ class Place:
     held: Held
     held_part: float
     stays: tuple[Stay, ...]
+    used_mib: int | None
 
     @property
     def total_mib(self) -> int | None:
         """The memory of the device, None where it is not known."""
         return self.instance.memory_total_mib if self.instance else self.gpu.memory_total_mib
-
-    @property
-    def used_mib(self) -> int | None:
-        """What is given out or held by others; None where a part of that is not known."""
-        if any(stay.exclusive for stay in self.stays):
-            return self.total_mib
-        amounts = [stay.mib for stay in self.stays]
-        return None if None in amounts else self.held.mib + sum(mib for mib in amounts if mib is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ class HostPlaces:
     @property
     def one_island(self) -> bool:
         """Whether NVLink joins all GPUs of the host."""
-        return len(self.host.gpus) > 1 and len(islands(self.host)) == 1
+        return len(self.host.gpus) > 1 and [len(island) for island in islands(self.host)] == [len(self.host.gpus)]
 
 
 def places_after(plan: Plan, hosts: Iterable[Host], held: Mapping[str, Held]) -> list[HostPlaces]:
@@ -96,7 +93,7 @@ def places_after(plan: Plan, hosts: Iterable[Host], held: Mapping[str, Held]) ->
     for placement in plan.solution.placements:
         for device in placement.devices:
             seats[device.uuid].append(placement)
-    return [_host_places(host, seats, held, ()) for host in hosts]
+    return [arranged(host, lambda gpu, instance: _place(gpu, instance, seats, held)) for host in hosts]
 
 
 def places_before(
@@ -115,7 +112,11 @@ def places_before(
                 seats[device.uuid].append(placement)
     held = {uuid: of for uuid, of in held.items() if not of.left_out}
     return [
-        _host_places(host, seats, held, tuple((name, tuple(workers)) for name, workers in gone[host.name].items()))
+        arranged(
+            host,
+            lambda gpu, instance: _place(gpu, instance, seats, held),
+            tuple((name, tuple(workers)) for name, workers in gone[host.name].items()),
+        )
         for host in hosts
     ]
 
@@ -142,21 +143,19 @@ def is_replan(plan: Plan) -> bool:
     return any(placement.previous for placement in plan.solution.placements)
 
 
-def _host_places(
+def arranged(
     host: Host,
-    seats: Mapping[str, Sequence[Placement]],
-    held: Mapping[str, Held],
-    gone: tuple[tuple[str, tuple[str, ...]], ...],
+    place_of: Callable[[Gpu, MigInstance | None], Place],
+    gone: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> HostPlaces:
+    """Return a host's devices, each as ``place_of`` gives it, those of one group together."""
     groupings = _groupings(host)
     position = {gpu.uuid: at for at, gpu in enumerate(_in_pci_order(host))}
     first = [_first_positions(grouping, position) for grouping in groupings]
     gpus = sorted(
         host.gpus, key=lambda gpu: (*(firsts.get(gpu.uuid, position[gpu.uuid]) for firsts in first), position[gpu.uuid])
     )
-    places = [
-        _place(gpu, instance, seats, held) for gpu in gpus for instance in ([None] if gpu.mig is None else gpu.mig)
-    ]
+    places = [place_of(gpu, instance) for gpu in gpus for instance in ([None] if gpu.mig is None else gpu.mig)]
     return HostPlaces(host, tuple(places), groupings, gone)
 
 
@@ -180,17 +179,22 @@ def _place(
     foreign = held.get(uuid, Held(0))
     held_part = min(foreign.mib / total, 1.0) if total else 0.0
     here = list(seats.get(uuid, ()))
-    parts = _parts(here, total, 1.0 - held_part)
+    parts = parts_of([None if p.exclusive else p.memory_mib for p in here], total, 1.0 - held_part)
     stays = tuple(
         Stay(p.worker, p.service, p.action, p.memory_mib, p.exclusive, p.reason, part)
         for p, part in zip(here, parts, strict=True)
     )
-    return Place(uuid, gpu, instance, foreign, held_part, stays)
+    amounts = [p.memory_mib for p in here]
+    used = None if None in amounts else foreign.mib + sum(mib for mib in amounts if mib is not None)
+    return Place(uuid, gpu, instance, foreign, held_part, stays, total if any(p.exclusive for p in here) else used)
 
 
-def _parts(here: Sequence[Placement], total: int | None, free: float) -> list[float]:
-    """Return which fraction of the device each takes. What is not known is drawn as an equal part of what is left."""
-    known = [p.memory_mib / total if total and p.memory_mib is not None and not p.exclusive else None for p in here]
+def parts_of(amounts: Sequence[int | None], total: int | None, free: float) -> list[float]:
+    """Return which fraction of a device each takes; one that is not known gets an equal part of what is left.
+
+    ``amounts`` and ``total`` are in MiB; ``free`` is the fraction that there is for all of them.
+    """
+    known = [mib / total if total and mib is not None else None for mib in amounts]
     open_ = known.count(None)
     left = max(free - sum(part for part in known if part is not None), 0.0)
     parts = [left / open_ if part is None else part for part in known]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpualloc.solve.problem import Assignment, Job, Problem
     from gpualloc.solve.unplaced import Obstacles
 
-_NODES = 200
+_NODES = 2_000
 _MOST_HINTS = 2
 _LARGE = 400
 

@@ -15,15 +15,17 @@ from gpualloc.compose.data import members, plain
 from gpualloc.compose.document import Mapping, resolve
 from gpualloc.compose.dotenv import parse as parse_variables
 from gpualloc.compose.interpolate import interpolate
-from gpualloc.compose.merge import merge_service, strip, variables
-from gpualloc.compose.project import Reader, project_files
+from gpualloc.compose.layers import Layers, absolute
+from gpualloc.compose.merge import by_name, merge_service, strip, variables
+from gpualloc.compose.project import project_files
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
 
     from gpualloc.compose.document import Document, Node
-    from gpualloc.compose.project import ComposeFile, Layered, ProjectOptions
+    from gpualloc.compose.layers import ComposeFile, Layered
+    from gpualloc.compose.project import ProjectOptions
     from gpualloc.errors import Diagnostic
 
 SECTIONS = ("networks", "volumes", "configs", "secrets")
@@ -56,7 +58,7 @@ def read_whole(options: ProjectOptions, environ: MappingType[str, str], cwd: Pat
     """
     paths, directory, environment = project_files(options, environ, cwd)
     reader = _WholeReader(environment, cwd)
-    reader.start_in(directory, *paths)
+    reader.folders |= {absolute(path): directory for path in paths}
     layered = reader.services([(path, environment) for path in paths], current=False)
     services: dict[str, dict[str, Any]] = {}
     read_from: dict[str, tuple[str, ...]] = {}
@@ -110,7 +112,8 @@ def _variables_of(data: dict[str, Any], environment: MappingType[str, str]) -> d
                 continue
             raise fail("env-file-missing", "there is no such env file", Place(str(path)), "check its name") from None
         except OSError as error:
-            raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", Place(str(path))) from None
+            hint = "see its permissions"
+            raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", Place(str(path)), hint) from None
         if row.get("format") == "raw":
             lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
             values |= {name.strip(): value for name, equals, value in (ln.partition("=") for ln in lines) if equals}
@@ -121,21 +124,21 @@ def _variables_of(data: dict[str, Any], environment: MappingType[str, str]) -> d
 
 
 @dataclass(slots=True)
-class _WholeReader(Reader):
+class _WholeReader(Layers):
     """Reads everything, with every variable replaced and every path absolute."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: {} for name in SECTIONS})
     others: dict[str, Place] = field(default_factory=dict)
 
-    def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
+    def _read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
         """Return a service's data as one file has it."""
-        super(_WholeReader, self).read(document, environment, node, name)  # for what it refuses
+        super(_WholeReader, self)._read(document, environment, node, name)  # for what it refuses
         data = self._plain(document, environment, node)
         if data is None:
             return {}
         folder = self._folder(document)
-        if isinstance(data.get("environment"), (dict, list)):
-            data["environment"] = variables(data["environment"])
+        if data.get("environment") is not None:
+            data["environment"] = by_name(data["environment"])
         if isinstance(data.get("volumes"), list):
             data["volumes"] = [_absolute_bind(item, folder) for item in data["volumes"]]
         if data.get("env_file") is not None:
@@ -143,7 +146,7 @@ class _WholeReader(Reader):
             data["env_file"] = [_absolute(f, folder) for f in (named if isinstance(named, list) else [named])]
         return dict(data)
 
-    def lay(
+    def _lay(
         self,
         result: dict[str, Layered],
         root: Mapping,
@@ -153,7 +156,7 @@ class _WholeReader(Reader):
         current: bool,
     ) -> None:
         """Lay one document's services and sections over those before it."""
-        super(_WholeReader, self).lay(result, root, file, environment, current=current)
+        super(_WholeReader, self)._lay(result, root, file, environment, current=current)
         document = file.current if current else file.document
         for key, node in members(root).items():
             place = document.at(node, key)
@@ -179,7 +182,7 @@ class _WholeReader(Reader):
         return plain(node, substitute)
 
     def _folder(self, document: Document) -> Path:
-        home = Path(os.path.abspath(self.cwd / document.file))  # noqa: PTH100 - as in load()
+        home = absolute(self.cwd / document.file)
         return self.folders.get(home, home.parent)
 
 

@@ -124,7 +124,8 @@ def _folders(planning: Planning, services: MappingType[str, dict[str, Any]]) -> 
         summary = (
             f"{', '.join(names)}: {folder} must be on every node that may run {'it' if len(names) == 1 else 'them'}"
         )
-        yield Diagnostic("swarm-folder", summary, _place(planning, names[0], "volumes"), severity="note")
+        hint = "Swarm neither makes nor copies folders: put it there, or on shared storage"
+        yield Diagnostic("swarm-folder", summary, _place(planning, names[0], "volumes"), hint, "note")
 
 
 def _version(services: MappingType[str, dict[str, Any]]) -> str:

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from gpualloc.compose.swarm.record import Previous
     from gpualloc.compose.swarm.source import Whole
     from gpualloc.compose.workers import Fresh
-    from gpualloc.fleet import Written
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
 
@@ -139,7 +138,7 @@ class Planned:
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about what else the result would change."""
+        """What to tell about the inputs, and about what else the result would change, or cannot say."""
         return (*self.workspace.warnings, *self.notes)
 
     @property
@@ -278,17 +277,11 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     project, demand = workspace.project, workspace.demand
-    files = project.files
-    told: Written | None = None
     fresh = fresh_workers(demand.roles, project)
-    whole = workspace.whole
-    if whole is not None:
-        told = written(_planning(workspace, whole, solution, fresh, options), options.fleet, workspace.scaled, cwd)
-        targets, notes = [Target(*made) for made in told.files], told.notes
-    else:
-        targets, notes = _own_texts(workspace, solution, fresh, options, cwd)
+    make = _for_one if workspace.whole is None else _for_several
+    made = make(workspace, solution, options, fresh, cwd)
     inputs = PlanInputs(
-        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
+        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in project.files),
         inventory=options.inventory or ("nvml",),
         inventory_sha256=digest(workspace.inventory),
         policy=workspace.policy.name,
@@ -298,30 +291,24 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
     )
     ports = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
     solution = replace(solution, warnings=(*solution.warnings, *ports))
-    plan = Plan(inputs, solution, any(t.changed for t in targets))
-    left = () if told is not None else tuple(orphans(demand.roles))
-    return Planned(workspace, plan, tuple(targets), left, notes, told.setup if told is not None else "")
+    plan = Plan(inputs, solution, any(t.changed for t in made.targets))
+    return Planned(workspace, plan, made.targets, made.orphans, made.notes, made.setup)
 
 
-def _planning(
-    workspace: Workspace, whole: Whole, solution: Solution, fresh: Mapping[str, list[Fresh]], options: Options
-) -> Planning:
-    return Planning(
-        workspace.project,
-        whole,
-        workspace.demand,
-        workspace.policy,
-        workspace.inventory,
-        solution,
-        fresh,
-        frozenset(options.drain),
-    )
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What writing a solution comes to: the files, and what to tell about them, as in ``Planned``."""
+
+    targets: tuple[Target, ...]
+    notes: tuple[Diagnostic, ...]
+    orphans: tuple[str, ...] = ()
+    setup: str = ""
 
 
-def _own_texts(
-    workspace: Workspace, solution: Solution, fresh: Mapping[str, list[Fresh]], options: Options, cwd: Path
-) -> tuple[list[Target], tuple[Diagnostic, ...]]:
-    """Return the project's own files, or its override file, with what they get, held beside the plan; and notes."""
+def _for_one(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for one host: in place, or into an override file."""
     project, demand = workspace.project, workspace.demand
     whole = options.override is not None
     changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
@@ -337,7 +324,27 @@ def _own_texts(
         merged = project.merged({file.source.path: new for file, new in documents.items()})
     proof = Proof(project, demand, merged, options.override)
     proof.check(solution, workspace.policy, workspace.inventory)
-    return targets, tuple(proof.notes)
+    return _Made(tuple(targets), tuple(proof.notes), tuple(orphans(demand.roles)))
+
+
+def _for_several(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for several hosts: a stack, or a file for each."""
+    if workspace.whole is None:
+        raise ValueError("the whole project has not been read")
+    planning = Planning(
+        workspace.project,
+        workspace.whole,
+        workspace.demand,
+        workspace.policy,
+        workspace.inventory,
+        solution,
+        fresh,
+        frozenset(options.drain),
+    )
+    told = written(planning, options.fleet, workspace.scaled, cwd)
+    return _Made(tuple(Target(*made) for made in told.files), told.notes, setup=told.setup)
 
 
 def _in_place(

@@ -65,7 +65,7 @@ def override_text(
 def override_services(
     demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]]
 ) -> dict[str, Any]:
-    """Return the services of an override file. Raises GpuallocError (``replicas-split``)."""
+    """Return the services of an override file, in the project's order. Raises GpuallocError (``replicas-split``)."""
     divided = [role for role in demand.roles if role.splits]
     _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}

@@ -163,8 +163,7 @@ def load_project(
     profiles = tuple(filter(None, active))
     reader = Layers(environment, cwd, over=absolute(override) if override else None)
     layers = [(path, environment) for path in paths]
-    for path in (*paths, *((override,) if override else ())):
-        reader.folders[absolute(path)] = directory
+    reader.start_in(directory, *paths, *((override,) if override else ()))
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -12,6 +11,9 @@ import yaml
 from tests import compose_oracle
 from tests.examples.test_examples_planned import airflow, gpualloc
 from tests.swarm.stacks import docker_reads, needs_docker_stack, warned_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["airflow"]
 
@@ -65,7 +67,7 @@ def test_docker_takes_the_stack_as_it_is(stack: Path) -> None:
     assert read["services"].keys() == ours["services"].keys()
     for name, service in read["services"].items():
         assert service["image"] == ours["services"][name]["image"]
-        written = ours["services"][name]["environment"] if "environment" in ours["services"][name] else {}
+        written = ours["services"][name].get("environment", {})
         assert service.get("environment", {}) == {k: v.replace("$$", "$") for k, v in written.items()}
 
 

@@ -57,8 +57,8 @@ def read_whole(options: ProjectOptions, environ: MappingType[str, str], cwd: Pat
     ``invalid-interpolation`` for variables anywhere in it, ``env-file-missing`` for an ``env_file``.
     """
     paths, directory, environment = project_files(options, environ, cwd)
-    reader = _WholeReader(environment, cwd)
-    reader.folders |= {absolute(path): directory for path in paths}
+    reader = _WholeLayers(environment, cwd)
+    reader.start_in(directory, *paths)
     layered = reader.services([(path, environment) for path in paths], current=False)
     services: dict[str, dict[str, Any]] = {}
     read_from: dict[str, tuple[str, ...]] = {}
@@ -124,15 +124,15 @@ def _variables_of(data: dict[str, Any], environment: MappingType[str, str]) -> d
 
 
 @dataclass(slots=True)
-class _WholeReader(Layers):
+class _WholeLayers(Layers):
     """Reads everything, with every variable replaced and every path absolute."""
 
     sections: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: {} for name in SECTIONS})
     others: dict[str, Place] = field(default_factory=dict)
 
-    def _read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
+    def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
         """Return a service's data as one file has it."""
-        super(_WholeReader, self)._read(document, environment, node, name)  # for what it refuses
+        super(_WholeLayers, self).read(document, environment, node, name)  # for what it refuses
         data = self._plain(document, environment, node)
         if data is None:
             return {}
@@ -146,7 +146,7 @@ class _WholeReader(Layers):
             data["env_file"] = [_absolute(f, folder) for f in (named if isinstance(named, list) else [named])]
         return dict(data)
 
-    def _lay(
+    def lay(
         self,
         result: dict[str, Layered],
         root: Mapping,
@@ -156,7 +156,7 @@ class _WholeReader(Layers):
         current: bool,
     ) -> None:
         """Lay one document's services and sections over those before it."""
-        super(_WholeReader, self)._lay(result, root, file, environment, current=current)
+        super(_WholeLayers, self).lay(result, root, file, environment, current=current)
         document = file.current if current else file.document
         for key, node in members(root).items():
             place = document.at(node, key)

@@ -162,7 +162,7 @@ class _WholeLayers(Layers):
             place = document.at(node, key)
             real = resolve(node)
             if key not in SECTIONS:
-                if key not in {"services", "version", "include"}:
+                if key not in {"services", "version"}:
                     self.others.setdefault(key, place)
                 continue
             if not isinstance(real, Mapping):

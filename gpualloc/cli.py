@@ -379,7 +379,7 @@ def plan(
 
     `gpualloc policy list` names ways to choose: --policy dev lets workers share, --policy prod levels the load.
     """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
-    from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
+    from gpualloc.planning import evicted, explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
     options = _options(params)
@@ -392,7 +392,8 @@ def plan(
 
         workspace = planned.workspace
         held = held_by_others(workspace, options)
-        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, workspace.project.name))
+        name, gone = workspace.project.name, evicted(planned)
+        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, name, gone))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:
@@ -479,15 +480,18 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
         click.echo(f"wrote {name}", err=True)
     _tell_orphans(planned.orphans)
     if not output:
-        _next(f"{_up(params)}, then gpualloc verify")
+        _next(_start(planned, options))
     return _exit(planned)
 
 
-def _up(params: dict[str, Any]) -> str:
-    """Return the command that starts what was written, with the files that this one was given."""
-    files = params["files"] or (("compose.yaml",) if params["override"] else ())
-    named = "".join(f" -f {name}" for name in (*files, *filter(None, [params["override"]])))
-    return f"docker compose{named} up -d"
+def _start(planned: Planned, options: Options) -> str:
+    """Return what starts what was written, with the files that this command was given."""
+    if options.fleet.asked:
+        return "what was written says in its first lines how it is started"
+    files = [file.shown for file in planned.workspace.project.files] if options.override else options.project.files
+    named = "".join(f" -f {name}" for name in (*files, *filter(None, [options.override])))
+    named += "".join(f" --profile {name}" for name in options.project.profiles)
+    return f"docker compose{named} up -d, then gpualloc verify"
 
 
 def _tell_orphans(names: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
 from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
-from gpualloc.compose.files import lock, make_folders, read_source, remove, write_atomic
+from gpualloc.compose.files import lock, make_folders, read_source, remove, stage, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.proof import Proof
@@ -30,7 +31,7 @@ from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
-from gpualloc.render.places import Held
+from gpualloc.render.places import Evicted, Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from gpualloc.beside import Promise
     from gpualloc.compose.document import Document
-    from gpualloc.compose.files import Source
+    from gpualloc.compose.files import Source, Staged
     from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import Project
@@ -256,6 +257,29 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
         for device in devices
         if device.foreign_mib or device.holders or device.uuid not in there
     }
+
+
+def evicted(planned: Planned) -> tuple[Evicted, ...]:
+    """Return the workers that have devices by the file as it is, and none by the plan."""
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415 - only a picture of the plan needs it
+
+    workspace = planned.workspace
+    unplaced = {one.worker for one in planned.plan.solution.unplaced}
+    pins = resolve_pins(workspace.inventory, workspace.requests)
+    if pins.elsewhere:
+        return ()
+    return tuple(
+        Evicted(
+            worker.name,
+            request.role,
+            pins.by_worker[worker.name],
+            request.memory_mib,
+            exclusive=request.exclusive or (request.memory_mib is None and not request.hand_pinned),
+        )
+        for request in workspace.requests
+        for worker in request.workers
+        if worker.name in unplaced and worker.name in pins.by_worker
+    )
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
@@ -489,16 +513,26 @@ def _one_host(plan: Plan) -> None:
 
 
 def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
-    for target in targets:
-        with lock(target.path, target.shown):
+    """Write files together: each is on disk before the first takes its place, so that a full disk changes none."""
+    folders = {Path(os.path.realpath(target.path)).parent: target for target in targets}
+    with ExitStack() as stack:
+        for target in folders.values():
+            stack.enter_context(lock(target.path, target.shown))
+        for target in targets:
             now = read_source(target.path, target.shown) if target.path.exists() else None
             if (now.sha256 if now else None) != (target.source.sha256 if target.source else None):
                 hint = "run this again, so that it sees the change"
                 raise fail("file-changed", "the file has changed since it was read", Place(target.shown), hint)
+        staged: list[Staged] = []
+        for target in targets:
+            if target.text is not None:
+                staged.append(stage(target.path, target.encode(), target.shown))
+                stack.callback(staged[-1].discard)
+        for each in staged:
+            each.commit()
+        for target in targets:
             if target.text is None:
                 remove(target.path, target.shown)
-            else:
-                write_atomic(target.path, target.encode(), target.shown)
     return tuple(target.shown for target in targets)
 
 

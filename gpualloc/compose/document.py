@@ -344,7 +344,7 @@ class _Builder:
         parent = self.stack[-1]
         holder = parent.node
         parent.size += 1
-        if not isinstance(holder, Mapping):
+        if isinstance(holder, Sequence):
             holder.items.append(node)
         elif parent.key is None:
             parent.key = node if node.tag is None and node.value not in holder.index else self.key(holder, node)

@@ -187,8 +187,9 @@ def _device_list(service: Service, forms: list[Form], ids: list[str], extent: _E
     right = all(have == set(share) for have, (_, share) in zip(named, shares, strict=True))
     if right and not extent.listed(service, path):
         return
-    if extent.whole or _appends(service, path):
-        yield from _override(service, path, shares)
+    tagged = extent.whole or _appends(service, path)
+    if tagged or any(at(service.data, form.path) == {} for form in forms):  # {} has no place for a key
+        yield _whole_list(service, path, shares, tagged=tagged)
         return
     for have, (form, share) in zip(named, shares, strict=True):
         if have == set(share):
@@ -209,7 +210,7 @@ def _appends(service: Service, path: tuple[str | int, ...]) -> bool:
     return not any(node is not None and resolve(node).tag == "!override" for node in nodes)
 
 
-def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[Form, list[str]]]) -> Iterator[Edit]:
+def _whole_list(service: Service, path: Path, shares: list[tuple[Form, list[str]]], *, tagged: bool) -> Edit:
     merged = at(service.data, path)
     entries = [dict(e) if isinstance(e, dict) else e for e in merged] if isinstance(merged, list) else [{}]
     for form, share in shares:
@@ -217,7 +218,8 @@ def _override(service: Service, path: tuple[str | int, ...], shares: list[tuple[
         entries[index] = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}} | {
             "device_ids": share
         }
-    yield Edit(service.name, path, Tagged("!override", escaped(entries)))
+    value = escaped(entries)
+    return Edit(service.name, path, Tagged("!override", value) if tagged else value)
 
 
 def _cdi(service: Service, forms: list[Form], ids: list[str], extent: _Extent) -> Iterator[Edit]:

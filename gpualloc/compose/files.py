@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import os
 import tempfile
@@ -97,25 +98,45 @@ def make_folders(paths: Iterable[Path]) -> None:
         for folder in dict.fromkeys(path.parent for path in paths):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        hint = "name a place that may be written to"
+        hint = "let this user write there, or name another place"
         raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder)), hint) from None
 
 
-def write_atomic(path: Path, data: bytes, shown: str) -> None:
-    """Replace a file's content at once, through a temporary file beside it; symlinks are followed, mode and owner kept.
+@dataclass(slots=True)
+class Staged:
+    """A file's new content in a temporary file beside it, on disk, ready to take its place."""
 
-    Raises GpuallocError (``file-write``); the old file is whole then.
+    target: Path
+    shown: str
+    temporary: Path | None
+
+    def commit(self) -> None:
+        """Put it in place at once. Raises GpuallocError (``file-write``); the old file is whole then."""
+        try:
+            if self.temporary is not None:
+                self.temporary.replace(self.target)
+                self.temporary = None
+                _sync_directory(self.target.parent)
+        except OSError as error:
+            raise _cannot_write(error, self.shown) from None
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it was put in place."""
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+
+
+def stage(path: Path, data: bytes, shown: str) -> Staged:
+    """Write a file's new content beside it; symlinks are followed, mode and owner kept.
+
+    Raises GpuallocError (``file-write``), and leaves nothing then.
     """
     target = Path(os.path.realpath(path))
-    temporary: str | None = None
+    staged = Staged(target, shown, None)
     try:
-        try:
-            status = target.stat()
-        except FileNotFoundError:
-            status = None
-        if status is not None and not os.access(target, os.W_OK):
-            raise PermissionError(13, "the file is read-only")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        status = _status(target)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        staged.temporary = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -126,15 +147,42 @@ def write_atomic(path: Path, data: bytes, shown: str) -> None:
             else:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
-        Path(temporary).replace(target)
-        temporary = None
-        _sync_directory(target.parent)
-    except OSError as error:
-        hint = "make the file and its folder writable, or write elsewhere with -o FILE"
-        raise fail("file-write", f"cannot write: {error.strerror or error}", Place(shown), hint) from None
+    except BaseException as error:
+        staged.discard()
+        if isinstance(error, OSError):
+            raise _cannot_write(error, shown) from None
+        raise
+    return staged
+
+
+def _status(target: Path) -> os.stat_result | None:
+    """Return a file's mode and owner; None where there is no file. Raises OSError where it must not be written."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return None
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return status
+
+
+def write_atomic(path: Path, data: bytes, shown: str) -> None:
+    """Replace a file's content at once, through a temporary file beside it.
+
+    Raises GpuallocError (``file-write``); the old file is whole then.
+    """
+    staged = stage(path, data, shown)
+    try:
+        staged.commit()
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        staged.discard()
+
+
+def _cannot_write(error: OSError, shown: str) -> GpuallocError:
+    hint = "make the file and its folder writable, or write elsewhere with -o FILE"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "free some space, then run this again; the file is as it was"
+    return fail("file-write", f"cannot write: {error.strerror or error}", Place(shown), hint)
 
 
 def remove(path: Path, shown: str) -> None:

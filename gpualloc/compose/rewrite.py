@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gpualloc.compose.document import parsing_once
@@ -10,7 +11,7 @@ from gpualloc.compose.record import append, seal, unseal
 from gpualloc.compose.replicas import divide, unsplit, workers_of
 from gpualloc.compose.restore import restore
 from gpualloc.compose.route import Inverse
-from gpualloc.errors import Place, fail
+from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.replicas import Division
     from gpualloc.compose.route import Edit
+
+_EXPLICIT = re.compile(r"^ *(?P<mark>\?) ", re.MULTILINE)
 
 
 def rewrite(
@@ -31,8 +34,30 @@ def rewrite(
     Raises GpuallocError: ``shared-node``, ``cannot-edit``, ``replicas-split``; ``cannot-undo`` where the result could
     not be turned back into the same text, which would be a defect of gpualloc.
     """
-    with parsing_once(file.document, file.current):
-        return _rewritten(file, edits, divisions, keep)
+    try:
+        with parsing_once(file.document, file.current):
+            return _rewritten(file, edits, divisions, keep)
+    except GpuallocError as error:
+        if not error.diagnostics[0].code.startswith("yaml"):
+            raise
+        raise _no_place(file, edits, error.diagnostics[0].summary) from error
+    except ValueError as error:
+        raise _no_place(file, edits, str(error)) from error
+
+
+def _no_place(file: ComposeFile, edits: Sequence[Edit], why: str) -> GpuallocError:
+    """Return the error for an edit whose result is not YAML: the file is laid out in a way that is not provided for."""
+    services = ", ".join(dict.fromkeys(edit.service for edit in edits))
+    explicit = _EXPLICIT.search(file.document.text)
+    where = file.document.place(explicit.start("mark")) if explicit else Place(file.shown)
+    hint = (
+        "write keys without a leading question mark"
+        if explicit
+        else "write the blocks of these services in the usual way"
+    )
+    return fail(
+        "cannot-edit", f"there is no place to write for {services}: {why}", where, f"{hint}; nothing was written"
+    )
 
 
 def _rewritten(

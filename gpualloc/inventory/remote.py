@@ -148,7 +148,8 @@ def _told(target: Target, said: Sequence[str]) -> Iterator[Diagnostic]:
     """Pass on what the other gpualloc warns of, each with its hint on the line below."""
     for line, below in zip(said, [*said[1:], ""], strict=False):
         if line.startswith("warning: "):
-            hint = below.removeprefix("hint: ") if below.startswith("hint: ") else None
+            there = f"see it there: ssh {target.words[-2]} {target.words[-1]}"
+            hint = below.removeprefix("hint: ") if below.startswith("hint: ") else there
             summary = f"{target.name} says: {line.removeprefix('warning: ')}"
             yield Diagnostic("inventory-remote", summary, None, hint, "warning")
 

@@ -49,7 +49,7 @@ def _place(gpu: Gpu, instance: MigInstance | None) -> Place:
         rest, theirs = rest if rest >= LEAST else 0.0, known / size
     parts = parts_of(list(holders.values()), size, min(theirs, 1.0 - min(rest, 1.0)))
     stays = tuple(
-        Stay(name, name, "keep", mib, exclusive=False, reason="", part=width if total else 0.0)
+        Stay(name, name, None, mib, exclusive=False, reason="", part=width if total else 0.0)
         for (name, mib), width in zip(holders.items(), parts, strict=True)
     )
     held = Held(round(rest * size), ("unknown",)) if rest and total else Held(0)

@@ -189,7 +189,10 @@ def _bar(place: Place, size: int) -> tuple[Cell, list[str]]:
     A worker whose name is too long for its part has a letter there; one alone in the bar needs none.
     """
     parts = [_Part("", place.held_part, "dim")] if place.held_part else []
-    parts += [_Part(printable(stay.worker), stay.part, MARKS[stay.action].style) for stay in place.stays]
+    parts += [
+        _Part(printable(stay.worker), stay.part, MARKS[stay.action].style if stay.action else "plain")
+        for stay in place.stays
+    ]
     widths = _columns([part.size for part in parts], size)
     free = size - sum(widths)
     behind: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gpualloc.inventory.names import pci_key
 from gpualloc.render.words import devices_of
@@ -30,15 +30,40 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A worker on a device. ``part`` is the fraction of the device that it takes, to draw it by."""
+    """A worker on a device. ``part`` is the fraction of the device that it takes, to draw it by.
+
+    ``action`` is None where no plan has it there: for what holds a device now, and for what has no place any more.
+    """
 
     worker: str
     service: str
-    action: Action
+    action: Action | None
     mib: int | None
     exclusive: bool
     reason: str
     part: float
+
+
+class Seat(NamedTuple):
+    """A worker that has devices, or had: as a placement has it, or one that the plan has no place for."""
+
+    worker: str
+    service: str
+    action: Action | None
+    memory_mib: int | None
+    exclusive: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A worker that has devices, ``previous``, as the file names them, and for which the plan has no place."""
+
+    worker: str
+    service: str
+    previous: tuple[str, ...]
+    memory_mib: int | None
+    exclusive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +114,23 @@ class HostPlaces:
 
 def places_after(plan: Plan, hosts: Iterable[Host], held: Mapping[str, Held]) -> list[HostPlaces]:
     """Return ``hosts`` with the workers where ``plan`` puts them. ``held``: what others hold, by UUID of the device."""
-    seats: dict[str, list[Placement]] = defaultdict(list)
+    seats: dict[str, list[Seat]] = defaultdict(list)
     for placement in plan.solution.placements:
         for device in placement.devices:
-            seats[device.uuid].append(placement)
+            seats[device.uuid].append(_seat(placement))
     return [arranged(host, lambda gpu, instance: _place(gpu, instance, seats, held)) for host in hosts]
 
 
 def places_before(
-    plan: Plan, inventory: Inventory, hosts: Iterable[Host], held: Mapping[str, Held]
+    plan: Plan,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    held: Mapping[str, Held],
+    evicted: Iterable[Evicted] = (),
 ) -> list[HostPlaces]:
-    """Return ``hosts`` with the workers where they were before ``plan``: those that had devices, and are placed now."""
+    """Return ``hosts`` with the workers where they were before ``plan``: those that it places, and ``evicted``."""
     devices = devices_of(inventory)
-    seats: dict[str, list[Placement]] = defaultdict(list)
+    seats: dict[str, list[Seat]] = defaultdict(list)
     gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for placement in plan.solution.placements:
         for name in placement.previous or ():
@@ -109,7 +138,16 @@ def places_before(
             if device is None:
                 gone[placement.host][name].append(placement.worker)
             else:
-                seats[device.uuid].append(placement)
+                seats[device.uuid].append(_seat(placement))
+    for one in evicted:
+        seat = Seat(one.worker, one.service, None, one.memory_mib, one.exclusive, "")
+        found = [(name, _device_anywhere(name, hosts, devices)) for name in one.previous]
+        home = next((device.host for _, device in found if device is not None), hosts[0].name if hosts else "")
+        for name, device in found:
+            if device is None:
+                gone[home][name].append(one.worker)
+            else:
+                seats[device.uuid].append(seat)
     held = {uuid: of for uuid, of in held.items() if not of.left_out}
     return [
         arranged(
@@ -128,13 +166,26 @@ def device_named(name: str, host: str, devices: Mapping[str, Device]) -> Device 
     return next((d for d in devices.values() if d.host == host and d.instance is None and str(d.index) == name), None)
 
 
-def hosts_concerned(plan: Plan, inventory: Inventory) -> list[Host]:
+def _seat(placement: Placement) -> Seat:
+    p = placement
+    return Seat(p.worker, p.service, p.action, p.memory_mib, p.exclusive, p.reason)
+
+
+def _device_anywhere(name: str, hosts: Iterable[Host], devices: Mapping[str, Device]) -> Device | None:
+    found = (device_named(name, host.name, devices) for host in hosts)
+    return next((device for device in found if device is not None), None)
+
+
+def hosts_concerned(plan: Plan, inventory: Inventory, evicted: Iterable[Evicted] = ()) -> list[Host]:
     """Return the hosts that have workers by ``plan``, or had."""
     names = {placement.host for placement in plan.solution.placements}
     if any(placement.previous for placement in plan.solution.placements):
         devices = devices_of(inventory)
-        had = (devices.get(name) for placement in plan.solution.placements for name in placement.previous or ())
-        names |= {device.host for device in had if device is not None}
+        before = (devices.get(name) for placement in plan.solution.placements for name in placement.previous or ())
+        names |= {device.host for device in before if device is not None}
+    devices = devices_of(inventory) if evicted else {}
+    had = (_device_anywhere(name, inventory.hosts, devices) for one in evicted for name in one.previous)
+    names |= {device.host for device in had if device is not None}
     return [host for host in inventory.hosts if host.name in names]
 
 
@@ -172,7 +223,7 @@ def _first_positions(grouping: Grouping, position: Mapping[str, int]) -> dict[st
 
 
 def _place(
-    gpu: Gpu, instance: MigInstance | None, seats: Mapping[str, Sequence[Placement]], held: Mapping[str, Held]
+    gpu: Gpu, instance: MigInstance | None, seats: Mapping[str, Sequence[Seat]], held: Mapping[str, Held]
 ) -> Place:
     uuid = instance.uuid if instance else gpu.uuid
     total = instance.memory_total_mib if instance else gpu.memory_total_mib

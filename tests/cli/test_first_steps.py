@@ -67,6 +67,12 @@ def test_what_is_laid_over_is_named_in_the_next_step(at_a_terminal: Callable[...
     assert "next: docker compose -f compose.yaml -f gpu.yaml up -d" in said
 
 
+def test_profiles_are_named_in_the_next_step(at_a_terminal: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(COMPOSE + "    profiles: [gpu]\n")
+    said = at_a_terminal("apply", *MACHINE, "-y", "--profile", "gpu").err
+    assert "next: docker compose --profile gpu up -d" in said
+
+
 def test_a_script_is_told_no_next_step(run: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(COMPOSE)
     assert "next:" not in run("plan", *MACHINE).err + run("apply", *MACHINE, "-y").err

@@ -39,10 +39,9 @@ def test_no_code_has_two_pages() -> None:
 
 WITHOUT_HINT = {
     ("not-confirmed", "nothing was written"): "the user's own answer; what to do next is for them to say",
+    ("swarm-translated", " "): "it says what it was translated into: nothing is to be done",
+    ("swarm-left-out", " is left out: "): "what it says of Swarm is why; what to do without it is for the user to say",
     ("nvml-query", " unknown"): "a fact that the driver does not give: nothing can be done about it on this machine",
-    ("inventory-remote", " says: "): "what another gpualloc says, passed on with the hint that it gives",
-    ("swarm-translated", " "): "a stack says the same in another way: nothing needs to be done",
-    ("swarm-left-out", " is left out: "): "the message itself says why, and what does it instead if anything does",
 }
 """Messages that need no hint, by their code and how their words begin, each with the reason."""
 

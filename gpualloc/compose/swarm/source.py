@@ -15,7 +15,7 @@ from gpualloc.compose.data import members, plain
 from gpualloc.compose.document import Mapping, resolve
 from gpualloc.compose.dotenv import parse as parse_variables
 from gpualloc.compose.interpolate import interpolate
-from gpualloc.compose.layers import Layers, absolute
+from gpualloc.compose.layers import Layers
 from gpualloc.compose.merge import by_name, merge_service, strip, variables
 from gpualloc.compose.project import project_files
 from gpualloc.errors import Place, fail
@@ -112,7 +112,7 @@ def _variables_of(data: dict[str, Any], environment: MappingType[str, str]) -> d
                 continue
             raise fail("env-file-missing", "there is no such env file", Place(str(path)), "check its name") from None
         except OSError as error:
-            hint = "see its permissions"
+            hint = "let this user read it"
             raise fail("env-file-unreadable", f"cannot read it: {error.strerror}", Place(str(path)), hint) from None
         if row.get("format") == "raw":
             lines = (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
@@ -162,7 +162,7 @@ class _WholeLayers(Layers):
             place = document.at(node, key)
             real = resolve(node)
             if key not in SECTIONS:
-                if key not in {"services", "version"}:
+                if key not in {"services", "version", "include"}:
                     self.others.setdefault(key, place)
                 continue
             if not isinstance(real, Mapping):
@@ -182,7 +182,7 @@ class _WholeLayers(Layers):
         return plain(node, substitute)
 
     def _folder(self, document: Document) -> Path:
-        home = absolute(self.cwd / document.file)
+        home = Path(os.path.abspath(self.cwd / document.file))  # noqa: PTH100 - as in load()
         return self.folders.get(home, home.parent)
 
 

@@ -124,7 +124,7 @@ def _folders(planning: Planning, services: MappingType[str, dict[str, Any]]) -> 
         summary = (
             f"{', '.join(names)}: {folder} must be on every node that may run {'it' if len(names) == 1 else 'them'}"
         )
-        hint = "Swarm neither makes nor copies folders: put it there, or on shared storage"
+        hint = "make it there, or use a volume on storage that the nodes share"
         yield Diagnostic("swarm-folder", summary, _place(planning, names[0], "volumes"), hint, "note")
 
 

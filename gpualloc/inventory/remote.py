@@ -17,7 +17,7 @@ from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.model import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SCHEME = "ssh://"
 
@@ -141,17 +141,17 @@ def _parsed(target: Target, text: str, said: Sequence[str]) -> Reading | Diagnos
         inventory = snapshot.parse(text, target.source)
     except GpuallocError as error:
         return error.diagnostics[0]
-    warnings = tuple(
-        Diagnostic(
-            "inventory-remote",
-            f"{target.name}: {line.removeprefix('warning: ')}",
-            hint=f"see it there: ssh {target.words[-2]} {target.words[-1]}",
-            severity="warning",
-        )
-        for line in said
-        if line.startswith("warning: ")
-    )
-    return Reading(inventory, warnings)
+    return Reading(inventory, tuple(_told(target, said)))
+
+
+def _told(target: Target, said: Sequence[str]) -> Iterator[Diagnostic]:
+    """Pass on what the other gpualloc warns of, each with its hint on the line below."""
+    for line, below in zip(said, [*said[1:], ""], strict=False):
+        if line.startswith("warning: "):
+            there = f"see it there: ssh {target.words[-2]} {target.words[-1]}"
+            hint = below.removeprefix("hint: ") if below.startswith("hint: ") else there
+            summary = f"{target.name} says: {line.removeprefix('warning: ')}"
+            yield Diagnostic("inventory-remote", summary, None, hint, "warning")
 
 
 def _unreachable(target: Target, why: str) -> Diagnostic:

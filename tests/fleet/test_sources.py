@@ -55,10 +55,13 @@ def test_a_host_twice_is_an_error_whatever_the_sources(tmp_path: Path, fake_ssh:
 
 
 def test_hosts_are_asked_through_ssh_with_words_not_a_shell_line(fake_ssh: FakeSsh) -> None:
-    fake_ssh.answers("gpu-a", host_text("gpu-a"), err="Welcome!\nwarning: GPU 1: memory not known [nvml-query]\n")
+    fake_ssh.answers(
+        "gpu-a", host_text("gpu-a"), err="Welcome!\nwarning: GPU 1: memory not known [nvml-query]\n  hint: look\n"
+    )
     reading = load(["ssh://me@gpu-a:2222/opt/x/gpualloc"])
     assert [host.name for host in reading.inventory.hosts] == ["gpu-a"]
-    assert [w.summary for w in reading.warnings] == ["gpu-a: GPU 1: memory not known [nvml-query]"]
+    told = [(w.summary, w.hint) for w in reading.warnings]
+    assert told == [("gpu-a says: GPU 1: memory not known [nvml-query]", "look")]
     (call,) = fake_ssh.calls()
     assert call[-3:] == ["--", "me@gpu-a", "/opt/x/gpualloc inventory --format json"]
     assert "BatchMode=yes" in call

@@ -16,7 +16,7 @@ from gpualloc.compose.document import Mapping, resolve
 from gpualloc.compose.dotenv import parse as parse_variables
 from gpualloc.compose.interpolate import interpolate
 from gpualloc.compose.layers import Layers
-from gpualloc.compose.merge import merge_service, strip, variables
+from gpualloc.compose.merge import by_name, merge_service, strip, variables
 from gpualloc.compose.project import project_files
 from gpualloc.errors import Place, fail
 
@@ -137,8 +137,8 @@ class _WholeLayers(Layers):
         if data is None:
             return {}
         folder = self._folder(document)
-        if isinstance(data.get("environment"), (dict, list)):
-            data["environment"] = variables(data["environment"])
+        if data.get("environment") is not None:
+            data["environment"] = by_name(data["environment"])
         if isinstance(data.get("volumes"), list):
             data["volumes"] = [_absolute_bind(item, folder) for item in data["volumes"]]
         if data.get("env_file") is not None:

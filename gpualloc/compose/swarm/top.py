@@ -39,6 +39,8 @@ def sections_of(whole: Whole, services: Iterable[dict[str, Any]], notes: Notes) 
     for key in whole.others:
         if key == "name":
             notes.left_out("", key, "docker stack deploy takes the stack's name as an argument", harmless=True)
+        elif key == "include":
+            notes.translated("", key, "is done with: what it names is in the stack")
         elif key == "x-gpualloc":
             continue
         elif key.startswith("x-"):

@@ -182,6 +182,21 @@ def test_monitors_run_on_every_node_and_see_all(tmp_path: Path) -> None:
     assert "deploy.mode" in made.named()["m"]
 
 
+def test_who_asks_for_no_gpu_sees_none_whatever_its_image_says(tmp_path: Path) -> None:
+    own = "environment: {NVIDIA_VISIBLE_DEVICES: none}"
+    made = stack(tmp_path, f"services: {{w: {{image: x, gpus: all}}, ui: {{image: x}}, own: {{image: x, {own}}}}}")
+    assert made.services["ui"]["environment"] == {"NVIDIA_VISIBLE_DEVICES": "void"}
+    assert made.services["own"]["environment"] == {"NVIDIA_VISIBLE_DEVICES": "none"}
+
+
+def test_a_new_task_waits_for_the_gpus_of_the_old_one(tmp_path: Path) -> None:
+    update = "deploy: {update_config: {order: start-first, delay: 1s}}"
+    made = stack(tmp_path, f"services: {{w: {{image: x, gpus: all, {update}}}, ui: {{image: x, {update}}}}}")
+    assert made.services["w"]["deploy"]["update_config"] == {"delay": "1s", "order": "stop-first"}
+    assert made.services["ui"]["deploy"]["update_config"] == {"delay": "1s", "order": "start-first"}
+    assert made.named()["w"] == {"gpus", "deploy.update_config.order"}
+
+
 def test_services_of_inactive_profiles_stay_out_and_are_named(tmp_path: Path) -> None:
     text = "services: {w: {image: x, gpus: all}, t: {image: y, profiles: [tools]}}"
     made = stack(tmp_path, text)

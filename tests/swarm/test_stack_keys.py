@@ -31,6 +31,7 @@ TRANSLATED: list[tuple[str, str, Any]] = [
     ("mem_limit: 1g", "deploy.resources.limits.memory", "1g"),
     ("cpus: 1.5", "deploy.resources.limits.cpus", "1.5"),
     ("mem_reservation: 1g", "deploy.resources.reservations.memory", "1g"),
+    ("oom_score_adj: 9", "oom_score_adj", 9),
     ("pids_limit: 9", "deploy.resources.limits.pids", 9),
     ("depends_on: {db: {condition: service_healthy}}", "depends_on", ["db"]),
     ("network_mode: host", "networks", ["gpualloc-host-network"]),
@@ -69,6 +70,7 @@ def test_what_swarm_says_in_another_way(tmp_path: Path, line: str, path: str, va
     for step in path.split("."):
         found = found[step]
     if path == "environment":
+        assert found.pop("NVIDIA_VISIBLE_DEVICES") == "void"  # it asks for no GPU
         found = {k: v.replace("$$", "$") if v else v for k, v in found.items()}
     assert found == value
     key = line.partition(":")[0]

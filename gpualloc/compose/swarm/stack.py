@@ -37,7 +37,8 @@ KIND = "NVIDIA-GPU"
 """The kind of generic resource that a node's GPUs are (Docker docs, ``docker service create --generic-resource``)."""
 
 STACK = "this project as a stack for Docker Swarm"
-_VERSIONS = ((("oom_score_adj",), "3.13"), (("healthcheck", "start_interval"), "3.12"))
+_VERSIONS = ((("oom_score_adj",), "3.13", "27.1"), (("healthcheck", "start_interval"), "3.12", "25.0"))
+"""Keys with the schema that first has them, and the Docker whose command line first reads that."""
 _VERSION = "3.9"
 """The first schema that has every other key that is written here, so that older command lines take the file."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[-_]*[A-Za-z0-9]+)*")
@@ -92,7 +93,7 @@ def stack_of(planning: Planning, swarm: Swarm, shown: str) -> Stack:
     sections = sections_of(planning.whole, services.values(), maker.notes)
     _check_names(planning, services)
     record = record_of(planning.solution, swarm.scaled)
-    document = {"version": _version(services), "services": services, **sections}
+    document = {"version": _version(services, maker.notes), "services": services, **sections}
     files = ", ".join(file.shown for file in planning.project.files)
     head = (
         f"{MARK}{STACK}. It is rewritten whole; change requests in {files}.\n"
@@ -128,8 +129,14 @@ def _folders(planning: Planning, services: MappingType[str, dict[str, Any]]) -> 
         yield Diagnostic("swarm-folder", summary, _place(planning, names[0], "volumes"), hint, "note")
 
 
-def _version(services: MappingType[str, dict[str, Any]]) -> str:
-    return next((v for path, v in _VERSIONS if any(at(each, path) is not None for each in services.values())), _VERSION)
+def _version(services: MappingType[str, dict[str, Any]], notes: Notes) -> str:
+    for path, version, docker in _VERSIONS:
+        users = [name for name, each in services.items() if at(each, path) is not None]
+        for name in users:
+            notes.translated(name, ".".join(path), f"takes Docker {docker} or newer where the stack is deployed")
+        if users:
+            return version
+    return _VERSION
 
 
 def _check_alone(planning: Planning) -> None:
@@ -257,7 +264,7 @@ class _Maker:
 
     def _placed(self, member: Member, placement: Placement, made: dict[str, Any]) -> dict[str, Any]:
         """Return a worker's service on its node, with its devices."""
-        deploy = dict(made.get("deploy") or {})
+        deploy = self._stop_first(placement.worker, dict(made.get("deploy") or {}))
         placed = dict(deploy.get("placement") or {})
         node = self.swarm.nodes[placement.host]
         there = [each for each in placed.get("constraints") or () if not self._elsewhere(placement.worker, each)]
@@ -276,6 +283,15 @@ class _Maker:
         if self.swarm.mode == "generic":
             own.pop("NVIDIA_VISIBLE_DEVICES", None)
         return in_order(made | {"environment": own, "deploy": deploy})
+
+    def _stop_first(self, name: str, deploy: dict[str, Any]) -> dict[str, Any]:
+        """Return a worker's ``deploy`` by which its old task, and what that holds, is gone before a new one starts."""
+        for key in ("update_config", "rollback_config"):
+            if at(deploy, (key, "order")) == "start-first":
+                deploy[key] = deploy[key] | {"order": "stop-first"}
+                text = "becomes stop-first: a new task gets the GPUs of the old one"
+                self.notes.translated(name, f"deploy.{key}.order", text)
+        return deploy
 
     def _elsewhere(self, name: str, constraint: str) -> bool:
         if not re.match(r"\s*node\.hostname\s*==", constraint):
@@ -325,6 +341,10 @@ class _Maker:
         if service.data.get("runtime") == "nvidia":
             self.notes.translated(service.name, "runtime", "is the node's: nvidia must be its default-runtime")
         ids = [i for form in forms if form.kind != "runtime" for i in form.ids or ()]
+        own = variables(data.get("environment") or {})
         if ids:  # pins that people keep by hand stay theirs
-            data["environment"] = variables(data.get("environment") or {}) | {"NVIDIA_VISIBLE_DEVICES": ",".join(ids)}
+            data["environment"] = own | {"NVIDIA_VISIBLE_DEVICES": ",".join(ids)}
+        elif not forms and "NVIDIA_VISIBLE_DEVICES" not in own:
+            # where nvidia is the runtime of all, an image made on CUDA's sees every GPU unless it is told otherwise
+            data["environment"] = own | {"NVIDIA_VISIBLE_DEVICES": "void"}
         return data

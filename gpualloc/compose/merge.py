@@ -14,7 +14,7 @@ from gpualloc.errors import fail
 if TYPE_CHECKING:
     from gpualloc.errors import Place
 
-_REPLACED = frozenset((("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
+_REPLACED = frozenset((("extends",), ("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
 _VARIABLES = frozenset(
     (("environment",), ("labels",), ("annotations",), ("deploy", "labels"), ("sysctls",), ("build", "args"))
 )
@@ -27,7 +27,7 @@ def merge_service(base: dict[str, Any], over: dict[str, Any], place: Place) -> d
 
     Raises GpuallocError (``merge``) where the two have values of different kinds, as Compose does.
     """
-    return _mapping(base, over, (), place)
+    return _mapping(strip(base), over, (), place)  # tags are for what they are laid over
 
 
 def is_reset(value: Any) -> bool:
@@ -40,7 +40,8 @@ def strip(value: Any) -> Any:
     if isinstance(value, Tagged):
         return None if value.tag == "!reset" else strip(value.value)
     if isinstance(value, dict):
-        return {k: strip(v) for k, v in value.items() if not is_reset(v)}
+        plain = {k: strip(v) for k, v in value.items() if not is_reset(v)}
+        return Listed(plain) if isinstance(value, Listed) else plain
     if isinstance(value, list):
         return [strip(v) for v in value]
     return value

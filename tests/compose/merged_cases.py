@@ -523,6 +523,35 @@ services:
         edited=(0,),
         bare={"v": None},
     ),
+    "extends in two files, in two forms": Case(
+        """\
+services:
+  w:
+    image: i
+    gpus: [{count: 1}]
+  v:
+    extends: {service: w}
+%%
+services:
+  w: {labels: {a: b}}
+  v:
+    extends: w
+""",
+        edited=(0,),
+    ),
+    "a tag that has nothing below it": Case(
+        """\
+services:
+  w:
+    image: i
+    deploy: {resources: {reservations: {devices: !override [{count: 1, capabilities: [gpu]}]}}}
+%%
+services:
+  w:
+    deploy: {resources: {reservations: {devices: [{count: 1, capabilities: [gpu]}]}}}
+""",
+        edited=(1,),
+    ),
 }
 
 REFUSED = {

@@ -11,7 +11,7 @@ from gpualloc.checks.state import APPLY, finding, state_of
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
-from gpualloc.planning import open_workspace
+from gpualloc.planning import open_workspace, with_texts
 from gpualloc.policy.filters import gib
 from gpualloc.render.words import counted
 from gpualloc.solve.devices import flatten
@@ -39,7 +39,18 @@ def check(
     """
     workspace = open_workspace(options, environ, cwd)
     before = load_inventory((since,)).inventory if since is not None else None
-    return workspace.warnings, tuple(findings(workspace, before))
+    found = findings(workspace, before)
+    if workspace.previous is not None and not any(each.severity == "error" for each in found):
+        found += _not_current(workspace, options, cwd)
+    return workspace.warnings, tuple(found)
+
+
+def _not_current(workspace: Workspace, options: Options, cwd: Path) -> Iterator[Diagnostic]:
+    """Find made files that would be made otherwise now, though every worker may stay where it is."""
+    planned = with_texts(workspace, state_of(workspace).outlook.applied, options, cwd)
+    for target in planned.changes:
+        summary = "it is not what gpualloc apply would write now: the project, the policy or the nodes have changed"
+        yield finding("not-current", summary, Place(target.shown), APPLY)
 
 
 def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diagnostic]:
@@ -47,6 +58,10 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
     state = state_of(workspace)
     found: list[Diagnostic] = []
     for role in workspace.demand.roles:
+        if workspace.whole is not None:  # the project's own files ask, and the made ones answer
+            for member in role.members:
+                found += (each for rule in (_not_made, lost, unfit) for each in rule(state, member))
+            continue
         found += _replicas(role)
         # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
         for member in role.members[:1] if role.shares else role.members:
@@ -82,6 +97,12 @@ def _replicas(role: Role) -> Iterator[Diagnostic]:
         services = "1 service" if there == 1 else f"{there} services"
         summary = f"{role.name} has {services}, and {count} {'is' if count == 1 else 'are'} asked for"
         yield finding("replicas-differ", summary, where, APPLY)
+
+
+def _not_made(state: State, member: Member) -> Iterator[Diagnostic]:
+    if not state.pinned(member):
+        summary = f"{member.worker.name} is not pinned: the files made before do not have it"
+        yield finding("not-pinned", summary, state.place(member), APPLY)
 
 
 def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:

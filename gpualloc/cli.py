@@ -136,9 +136,11 @@ _inventory_options = _stack(
         "--inventory",
         multiple=True,
         metavar="SOURCE",
-        help="nvml (this host, the default), sim:NAME (a shipped machine), a snapshot, or `nvidia-smi -q -x` output.",
+        help="nvml (this host, the default), sim:NAME (a shipped machine), ssh://USER@HOST, a snapshot, a folder of "
+        "them, or `nvidia-smi -q -x` output; may be repeated.",
         shell_complete=completion.inventories,
     ),
+    click.option("--skip-unreachable", is_flag=True, help="Leave out hosts that ssh:// cannot reach, with a warning."),
     click.option(
         "--topo",
         metavar="FILE",
@@ -166,6 +168,37 @@ _override_option = click.option(
     help="Work with a file to be laid over the project's, instead of in place.",
     shell_complete=completion.files,
 )
+_fleet_options = _stack(
+    click.option(
+        "--swarm",
+        metavar="FILE",
+        help="Work with a stack file for Docker Swarm, each worker on its node.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--swarm-mode",
+        type=click.Choice(["uuid", "generic"]),
+        default="uuid",
+        show_default=True,
+        help="How tasks get GPUs: by UUID, where nvidia is a node's default runtime, or as generic resources.",
+    ),
+    click.option(
+        "--node-map",
+        multiple=True,
+        metavar="FILE|NAME=NODE",
+        help="The Swarm node of each host, where it has another name; may be repeated.",
+        shell_complete=completion.files,
+    ),
+    click.option(
+        "--per-host",
+        metavar="DIR",
+        help="Work with a file for each host, to be laid over the project's there.",
+        shell_complete=completion.folders,
+    ),
+    click.option(
+        "--main", metavar="HOST", help="With --per-host: what runs services without GPUs; by default the first host."
+    ),
+)
 _scale_option = click.option(
     "--scale",
     multiple=True,
@@ -185,6 +218,12 @@ _what_if_options = _stack(
         shell_complete=completion.gpus,
     ),
     click.option(
+        "--drain",
+        multiple=True,
+        metavar="HOST",
+        help="Give out nothing of this host, so that its workers move; may be repeated.",
+    ),
+    click.option(
         "--time-limit", type=click.FloatRange(min=0.001), metavar="SECONDS", help="Stop searching after this."
     ),
 )
@@ -192,6 +231,7 @@ _what_if_options = _stack(
 
 def _options(params: dict[str, Any]) -> Options:
     from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
+    from gpualloc.fleet import FleetOptions  # noqa: PLC0415
     from gpualloc.planning import Options, solve_options  # noqa: PLC0415
 
     return Options(
@@ -204,10 +244,19 @@ def _options(params: dict[str, Any]) -> Options:
         ),
         inventory=params.get("inventory", ()),
         topo=params.get("topo"),
+        skip_unreachable=params.get("skip_unreachable", False),
         policy=params.get("policy"),
         override=params.get("override"),
         scale=params.get("scale", ()),
         beside=params.get("beside", ()),
+        drain=params.get("drain", ()),
+        fleet=FleetOptions(
+            swarm=params.get("swarm"),
+            mode=params.get("swarm_mode", "uuid"),
+            nodes=params.get("node_map", ()),
+            per_host=params.get("per_host"),
+            main=params.get("main"),
+        ),
         solve=solve_options(
             time_limit_s=params.get("time_limit"),
             replan=params.get("replan", False),
@@ -220,21 +269,30 @@ def _options(params: dict[str, Any]) -> Options:
 # Commands
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Commands in the order in which they are used, as they stand here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)
+
+
+@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="gpualloc")
 def cli() -> None:
     """Decide which GPUs each worker of a Docker Compose project gets, and write that into the compose file.
 
-    \b
-    gpualloc plan       what would be written, and why
-    gpualloc apply      write it
-    gpualloc check      does the file still fit these GPUs?
-    gpualloc verify     does every running worker see its GPUs?
-    gpualloc watch      plan again when GPUs change
-    gpualloc usage      what running workers really use
-    gpualloc reset      the file as it was before
+    In the folder of the compose file:
 
-    Exit codes: 0 done, 1 check found something, 2 could not run, 3 does not fit.
+    \b
+      gpualloc plan            who would get which GPUs, and why not
+      gpualloc apply           shows the same, asks, and writes it
+      docker compose up -d
+      gpualloc verify          does every running worker see its GPUs?
+
+    No GPU here? Add --inventory sim:dgx-a100, or another machine that `gpualloc inventory --list` names.
+
+    Exit codes: 0 done, 1 check or verify found something, 2 could not run, 3 does not fit.
     """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
 
 
@@ -243,7 +301,7 @@ def cli() -> None:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--list", "list_", is_flag=True, help="Name the shipped machines.")
 @click.option("-o", "--output", metavar="FILE", help="Write the snapshot to a file.", shell_complete=completion.files)
-def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: str | None, *, list_: bool) -> int:
+def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> int:
     """Show the host's GPUs, what holds them, and how they are linked.
 
     --format json is a snapshot: other commands read it with --inventory FILE.
@@ -251,9 +309,12 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
     from gpualloc.inventory import load, shipped  # noqa: PLC0415
 
     if list_:
-        click.echo("\n".join(f"sim:{name}" for name in shipped()))
+        from gpualloc.render.machines import machines_text  # noqa: PLC0415
+
+        click.echo(machines_text({name: load((f"sim:{name}",)).inventory for name in shipped()}), nl=False)
         return DONE
-    reading = load(inventory, Path(topo) if topo else None)
+    topo = Path(params["topo"]) if params["topo"] else None
+    reading = load(params["inventory"], topo, skip_unreachable=params["skip_unreachable"])
     _tell(reading.warnings)
     if form == "json" or output:
         from gpualloc.inventory.snapshot import dump  # noqa: PLC0415
@@ -276,6 +337,7 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("--diff", is_flag=True, help="Show what would change in the compose file.")
@@ -305,8 +367,19 @@ def inventory(inventory: tuple[str, ...], topo: str | None, form: str, output: s
 def plan(
     form: str, output: str | None, html: str | None, explain: str | None, *, diff: bool, drawn: bool, **params: Any
 ) -> int:
-    """Show which GPUs each worker would get. Writes nothing into the compose file."""
-    from gpualloc.planning import explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
+    """Show which GPUs each worker would get. Writes nothing into the compose file.
+
+    A service that asks for GPUs in any of Compose's own ways gets as many, for itself. What Compose has no key for goes
+    into the service as x-gpualloc; `gpualloc schema x-gpualloc` has all of its keys:
+
+    \b
+      x-gpualloc: {memory: 12GiB}              so much of a GPU that others share
+      x-gpualloc: {gpus: 2, min_link: NVLINK}  two GPUs that NVLink joins
+      x-gpualloc: false                        not gpualloc's business
+
+    `gpualloc policy list` names ways to choose: --policy dev lets workers share, --policy prod levels the load.
+    """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
+    from gpualloc.planning import evicted, explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
     from gpualloc.render import plan_json  # noqa: PLC0415
 
     options = _options(params)
@@ -319,7 +392,8 @@ def plan(
 
         workspace = planned.workspace
         held = held_by_others(workspace, options)
-        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, workspace.project.name))
+        name, gone = workspace.project.name, evicted(planned)
+        write_file(Path(html), report_html(planned.plan, workspace.inventory, held, name, gone))
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:
@@ -331,7 +405,15 @@ def plan(
         click.echo(_diff(planned), nl=False)
     else:
         click.echo(_table(planned, options, drawn=drawn), nl=False)
+        if planned.plan.complete and planned.plan.changed and not output:
+            _next("gpualloc apply, with the same options, writes this; plan --diff shows the lines")
     return _exit(planned)
+
+
+def _next(what: str) -> None:
+    """Say what comes next, to people: in a script it would be noise."""
+    if sys.stderr.isatty():
+        click.echo(f"next: {what}", err=True)
 
 
 def _exit(planned: Planned) -> int:
@@ -363,6 +445,7 @@ def _diff(planned: Planned) -> str:
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_beside_option
 @_what_if_options
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -382,6 +465,8 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     planned = read_saved(saved, options, os.environ, _cwd()) if saved else make_plan(options, os.environ, _cwd())
     _tell(planned.warnings)
     click.echo(_table(planned, options), nl=False)
+    if planned.setup:
+        click.echo(f"\n{planned.setup}", nl=False)
     if diff:
         click.echo(_diff(planned), nl=False)
     if not planned.plan.complete and not partial:
@@ -394,7 +479,19 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
     for name in write_plan(planned, Path(output) if output else None):
         click.echo(f"wrote {name}", err=True)
     _tell_orphans(planned.orphans)
+    if not output:
+        _next(_start(planned, options))
     return _exit(planned)
+
+
+def _start(planned: Planned, options: Options) -> str:
+    """Return what starts what was written, with the files that this command was given."""
+    if options.fleet.asked:
+        return "what was written says in its first lines how it is started"
+    files = [file.shown for file in planned.workspace.project.files] if options.override else options.project.files
+    named = "".join(f" -f {name}" for name in (*files, *filter(None, [options.override])))
+    named += "".join(f" --profile {name}" for name in options.project.profiles)
+    return f"docker compose{named} up -d, then gpualloc verify"
 
 
 def _tell_orphans(names: tuple[str, ...]) -> None:
@@ -418,11 +515,12 @@ def _ask(question: str, *, yes: bool) -> None:
         raise GpuallocError(Diagnostic("not-confirmed", "nothing was written"))
 
 
-@cli.command()
+@cli.command(short_help="Tell whether the file still fits these GPUs and this policy.")
 @_project_options
 @_inventory_options
 @_policy_option
 @_override_option
+@_fleet_options
 @_scale_option
 @_beside_option
 @click.option(
@@ -492,7 +590,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
     return show
 
 
-@cli.command()
+@cli.command(short_help="Tell how many more workers of a role would fit.")
 @click.argument("role", shell_complete=completion.roles)
 @_project_options
 @_inventory_options
@@ -543,7 +641,7 @@ def watch(form: str, **params: Any) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Show what running workers use, against what they asked for.")
 @_project_options
 @_inventory_options
 @_policy_option
@@ -563,7 +661,7 @@ def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Put the compose file back as it was before gpualloc.")
 @_project_options
 @_override_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -660,7 +758,7 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
 # Words and schemas
 
 
-@cli.command()
+@cli.command(short_help="Tell what a message means and what to do about it.")
 @click.argument("code", required=False, shell_complete=completion.codes)
 def explain(code: str | None) -> int:
     """Tell what a message's CODE means and what to do about it; without one, list the codes.
@@ -675,7 +773,7 @@ def explain(code: str | None) -> int:
     return DONE
 
 
-@cli.command()
+@cli.command(short_help="Print the JSON Schema of a document, for editors.")
 @click.argument("name", required=False, shell_complete=completion.schemas)
 def schema(name: str | None) -> int:
     """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""

@@ -12,21 +12,26 @@ from gpualloc.beside import promises, with_promises
 from gpualloc.compose.copies import worker_name
 from gpualloc.compose.document import parse, without_collector
 from gpualloc.compose.edits import edits, parked
-from gpualloc.compose.files import lock, read_source, remove, stage, write_atomic
+from gpualloc.compose.files import lock, make_folders, read_source, remove, stage, write_atomic
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.proof import Proof
 from gpualloc.compose.reader import read_demand
 from gpualloc.compose.rewrite import rewrite
+from gpualloc.compose.swarm.record import with_previous
+from gpualloc.compose.swarm.source import read_whole
+from gpualloc.compose.swarm.stack import Planning
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
+from gpualloc.drain import drained_devices, say_drained
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.fleet import FleetOptions, check_one_form, previous_of, written
 from gpualloc.inventory import digest
 from gpualloc.inventory import load as load_inventory
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
-from gpualloc.render.places import Held
+from gpualloc.render.places import Evicted, Held
 from gpualloc.render.plan_json import parse as parse_plan
 from gpualloc.solve import SolveOptions, solve
 
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from gpualloc.compose.patch import Edit
     from gpualloc.compose.project import Project
     from gpualloc.compose.reader import Demand
+    from gpualloc.compose.swarm.record import Previous
+    from gpualloc.compose.swarm.source import Whole
     from gpualloc.compose.workers import Fresh
     from gpualloc.model import Capacity, Explanation, Inventory, Policy, Reading, Request, Solution
 
@@ -51,18 +58,28 @@ class Options:
     project: ProjectOptions = field(default_factory=ProjectOptions)
     inventory: tuple[str, ...] = ()
     topo: str | None = None
+    skip_unreachable: bool = False
     policy: str | None = None
     override: str | None = None
     beside: tuple[str, ...] = ()
     solve: SolveOptions = field(default_factory=SolveOptions)
     scale: tuple[tuple[str, int], ...] = ()
+    drain: tuple[str, ...] = ()
+    fleet: FleetOptions = field(default_factory=FleetOptions)
+
+    def solving(self, inventory: Inventory) -> SolveOptions:
+        """Return what to tell the solver. Raises GpuallocError (``unknown-host``) for a host that is not there."""
+        drained = drained_devices(inventory, self.drain)
+        return replace(self.solve, without=(*self.solve.without, *drained)) if drained else self.solve
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Workspace:
     """Everything a plan is made from, read once. ``warnings`` are about the inputs.
 
-    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it.
+    ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
+    all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles;
+    ``previous``: what the files made before say of where workers are.
     """
 
     project: Project
@@ -72,6 +89,9 @@ class Workspace:
     requests: tuple[Request, ...]
     promises: tuple[Promise, ...]
     warnings: tuple[Diagnostic, ...]
+    whole: Whole | None = None
+    scaled: dict[str, int] = field(default_factory=dict)
+    previous: Previous | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,11 +133,13 @@ class Planned:
     orphans: tuple[str, ...] = ()
     """Services that are none any more once it is written: their containers are left."""
     notes: tuple[Diagnostic, ...] = ()
-    """What other services get of it."""
+    """What other services get of it, and what becomes of keys that the form in which it is written does not have."""
+    setup: str = ""
+    """What has to be set up once on the hosts for it."""
 
     @property
     def warnings(self) -> tuple[Diagnostic, ...]:
-        """What to tell about the inputs, and about what else the result would change."""
+        """What to tell about the inputs, and about what else the result would change, or cannot say."""
         return (*self.workspace.warnings, *self.notes)
 
     @property
@@ -138,18 +160,28 @@ def open_workspace(
 
     Raises GpuallocError for whichever cannot be used.
     """
+    check_one_form(options.fleet, options.override)
     override = cwd / options.override if options.override else None
     with without_collector():
         project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    demand = read_demand(project, policy, _scale(options))
+    previous = previous_of(options.fleet, cwd)
+    scaled = (previous.replicas if previous is not None else {}) | _scale(options)
+    try:
+        demand = read_demand(project, policy, scaled)
+    except GpuallocError as error:
+        # what is wrong may come of a variable that reads as empty
+        raise GpuallocError(*project.warnings, *error.diagnostics) from None
+    if previous is not None:
+        demand = with_previous(demand, previous)
+    whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
     if reading is None:
-        reading = load_inventory(options.inventory, Path(options.topo) if options.topo else None)
+        reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
     too_old = too_old_for_override() if options.override else None
     warnings = (
         *((too_old,) if too_old else ()),
-        *project.warnings,
+        *(whole or project).warnings,
         *unmatched_roles(policy, [*(service.name for service in project.services), *project.copies]),
         *reading.warnings,
         *demand.notes,
@@ -157,7 +189,13 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings)
+    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous)
+
+
+def read_inventory(options: Options) -> Reading:
+    """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
+    topo = Path(options.topo) if options.topo else None
+    return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
 
 
 def _scale(options: Options) -> dict[str, int]:
@@ -178,8 +216,9 @@ def make_plan(options: Options, environ: Mapping[str, str], cwd: Path, reading: 
         workspace.requests,
         workspace.policy,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
+    solution = say_drained(solution, workspace.inventory, options.drain)
     return with_texts(workspace, solution, options, cwd)
 
 
@@ -194,7 +233,7 @@ def explain_plan(planned: Planned, options: Options, worker: str | None) -> tupl
         workspace.policy,
         () if worker is None else (worker,),
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
 
 
@@ -209,7 +248,7 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
     inventory, policy = workspace.inventory, workspace.policy
     pins = resolve_pins(inventory, workspace.requests).uuids()
     devices = flatten(inventory, policy, workspace.project.name, pins)
-    left = without_devices(inventory, options.solve.without)
+    left = without_devices(inventory, options.solving(inventory).without)
     there = {device.uuid for device in flatten(left, policy, workspace.project.name, pins)}
     return {
         device.uuid: Held(device.foreign_mib, device.holders)
@@ -218,6 +257,29 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
         for device in devices
         if device.foreign_mib or device.holders or device.uuid not in there
     }
+
+
+def evicted(planned: Planned) -> tuple[Evicted, ...]:
+    """Return the workers that have devices by the file as it is, and none by the plan."""
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415 - only a picture of the plan needs it
+
+    workspace = planned.workspace
+    unplaced = {one.worker for one in planned.plan.solution.unplaced}
+    pins = resolve_pins(workspace.inventory, workspace.requests)
+    if pins.elsewhere:
+        return ()
+    return tuple(
+        Evicted(
+            worker.name,
+            request.role,
+            pins.by_worker[worker.name],
+            request.memory_mib,
+            exclusive=request.exclusive or (request.memory_mib is None and not request.hand_pinned),
+        )
+        for request in workspace.requests
+        for worker in request.workers
+        if worker.name in unplaced and worker.name in pins.by_worker
+    )
 
 
 def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Path) -> tuple[Workspace, Capacity]:
@@ -231,7 +293,7 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
         workspace.policy,
         role,
         project=workspace.project.name,
-        options=options.solve,
+        options=options.solving(workspace.inventory),
     )
     return workspace, found
 
@@ -239,11 +301,42 @@ def capacity_of(role: str, options: Options, environ: Mapping[str, str], cwd: Pa
 def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: Path) -> Planned:
     """Return a solution as a plan, with the text it gives each file."""
     project, demand = workspace.project, workspace.demand
-    files = project.files
+    fresh = fresh_workers(demand.roles, project)
+    make = _for_one if workspace.whole is None else _for_several
+    made = make(workspace, solution, options, fresh, cwd)
+    inputs = PlanInputs(
+        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in project.files),
+        inventory=options.inventory or ("nvml",),
+        inventory_sha256=digest(workspace.inventory),
+        policy=workspace.policy.name,
+        policy_sha256=workspace.policy.sha256,
+        profiles=project.profiles,
+        scale=options.scale,
+    )
+    ports = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
+    solution = replace(solution, warnings=(*solution.warnings, *ports))
+    plan = Plan(inputs, solution, any(t.changed for t in made.targets))
+    return Planned(workspace, plan, made.targets, made.orphans, made.notes, made.setup)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What writing a solution comes to: the files, and what to tell about them, as in ``Planned``."""
+
+    targets: tuple[Target, ...]
+    notes: tuple[Diagnostic, ...]
+    orphans: tuple[str, ...] = ()
+    setup: str = ""
+
+
+def _for_one(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for one host: in place, or into an override file."""
+    project, demand = workspace.project, workspace.demand
     whole = options.override is not None
     changes = edits(demand, solution, workspace.policy, workspace.inventory, whole=whole)
     changes += parked(demand, solution, whole=whole)
-    fresh = fresh_workers(demand.roles, project)
     if options.override is not None:
         text = override_text(demand, project, changes, fresh, options.override)
         targets = [_override(options.override, cwd, text)]
@@ -255,19 +348,27 @@ def with_texts(workspace: Workspace, solution: Solution, options: Options, cwd: 
         merged = project.merged({file.source.path: new for file, new in documents.items()})
     proof = Proof(project, demand, merged, options.override)
     proof.check(solution, workspace.policy, workspace.inventory)
-    inputs = PlanInputs(
-        compose=tuple(ComposeInput(file.shown, file.source.sha256) for file in files),
-        inventory=options.inventory or ("nvml",),
-        inventory_sha256=digest(workspace.inventory),
-        policy=workspace.policy.name,
-        policy_sha256=workspace.policy.sha256,
-        profiles=project.profiles,
-        scale=options.scale,
+    return _Made(tuple(targets), tuple(proof.notes), tuple(orphans(demand.roles)))
+
+
+def _for_several(
+    workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
+) -> _Made:
+    """Write a solution for several hosts: a stack, or a file for each."""
+    if workspace.whole is None:
+        raise ValueError("the whole project has not been read")
+    planning = Planning(
+        workspace.project,
+        workspace.whole,
+        workspace.demand,
+        workspace.policy,
+        workspace.inventory,
+        solution,
+        fresh,
+        frozenset(options.drain),
     )
-    told = tuple(w for w in _port_notes(fresh) if w not in solution.warnings)
-    solution = replace(solution, warnings=(*solution.warnings, *told))
-    plan = Plan(inputs, solution, any(t.changed for t in targets))
-    return Planned(workspace, plan, tuple(targets), tuple(orphans(demand.roles)), tuple(proof.notes))
+    told = written(planning, options.fleet, workspace.scaled, cwd)
+    return _Made(tuple(Target(*made) for made in told.files), told.notes, setup=told.setup)
 
 
 def _in_place(
@@ -345,8 +446,12 @@ def _read_text(path: Path, shown: str) -> str:
         raise fail(
             "plan-missing", "there is no such plan", Place(shown), "save one with gpualloc plan -o FILE"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail("plan-unreadable", f"cannot read it: {error}", Place(shown)) from None
+    except UnicodeDecodeError:
+        hint = "save the plan again with gpualloc plan -o FILE"
+        raise fail("plan-unreadable", "cannot read it: it is not UTF-8 text", Place(shown), hint) from None
+    except OSError as error:
+        hint = "name a plan that gpualloc plan -o FILE saved, and that this user may read"
+        raise fail("plan-unreadable", f"cannot read it: {error.strerror}", Place(shown), hint) from None
 
 
 def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
@@ -378,7 +483,7 @@ def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
 
 def _stale(file: str, why: str) -> GpuallocError:
     return fail(
-        "stale-plan", f"the plan is out of date: {why}", Place(file), "make a new one with gpualloc plan -o FILE"
+        "stale-plan", f"the plan is out of date: {why}", Place(file), f"make a new one: gpualloc plan -o {file}"
     )
 
 
@@ -393,14 +498,17 @@ def write_plan(planned: Planned, output: Path | None = None) -> tuple[str, ...]:
 
     Raises GpuallocError: ``several-hosts``, ``several-files``, ``file-changed``, ``file-write``, ``locked``.
     """
-    _one_host(planned.plan)
+    if planned.workspace.whole is None:
+        _one_host(planned.plan)
+    elif output is None:
+        make_folders(target.path for target in planned.changes)
     return _write(planned.changes) if output is None else _write_to(output, planned.files)
 
 
 def _one_host(plan: Plan) -> None:
     hosts = sorted({p.host for p in plan.solution.placements})
     if len(hosts) > 1:
-        hint = "a compose file runs on one host: give one host's inventory"
+        hint = "a compose file runs on one host: write for several with --swarm FILE or --per-host DIR"
         raise fail("several-hosts", f"the plan places workers on {', '.join(hosts)}", None, hint)
 
 
@@ -430,7 +538,8 @@ def _write(targets: tuple[Target, ...]) -> tuple[str, ...]:
 
 def _write_to(output: Path, targets: tuple[Target, ...]) -> tuple[str, ...]:
     if len(targets) != 1:
-        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)))
+        hint = "write in place without -o, or into one file over all of them: --override FILE"
+        raise fail("several-files", f"-o names one file, and this is about {len(targets)}", Place(str(output)), hint)
     with lock(output, str(output)):
         write_atomic(output, targets[0].encode(), str(output))
     return (str(output),)

@@ -16,7 +16,7 @@ from gpualloc.compose.document import MAX_BYTES
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -36,6 +36,27 @@ class Source:
         return self.bom + text.encode(self.encoding)
 
 
+NAMED = 3
+"""So many files are named where another one was meant."""
+
+
+def _meant(path: Path, shown: str) -> str:
+    """Say which file may be meant by one that is not there: the YAML files of its folder, the nearest name first."""
+    import difflib  # noqa: PLC0415 - only a mistake pays for it
+
+    try:
+        names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"} and p.is_file())
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1) or names[: len(names) == 1]
+    if close:
+        return f"did you mean {os.path.join(os.path.dirname(shown), close[0])}?"  # noqa: PTH118, PTH120 - as it was named
+    if names:
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"name the compose file with -f; the YAML files there are {', '.join(names[:NAMED])}{rest}"
+    return "name the compose file with -f"
+
+
 def read_source(path: Path, shown: str) -> Source:
     """Read a compose file. ``shown`` is its name in messages.
 
@@ -46,7 +67,7 @@ def read_source(path: Path, shown: str) -> Source:
         with path.open("rb") as stream:
             data = stream.read(4 * MAX_BYTES + 1)
     except FileNotFoundError:
-        raise fail("file-missing", "there is no such file", where, "name the compose file with -f") from None
+        raise fail("file-missing", "there is no such file", where, _meant(path, shown)) from None
     except OSError as error:
         raise fail(
             "file-unreadable", f"cannot read it: {error.strerror}", where, "name a compose file with -f"
@@ -68,6 +89,17 @@ def decode(data: bytes, path: Path, shown: str) -> Source:
         where = Place(shown, line, column)
         raise fail("file-encoding", f"this byte is not {encoding.upper()}", where, "save the file as UTF-8") from None
     return Source(path, text, bom, encoding, hashlib.sha256(data).hexdigest())
+
+
+def make_folders(paths: Iterable[Path]) -> None:
+    """Make the folders that files are to be in. Raises GpuallocError (``file-write``)."""
+    folder = Path()
+    try:
+        for folder in dict.fromkeys(path.parent for path in paths):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "let this user write there, or name another place"
+        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder)), hint) from None
 
 
 @dataclass(slots=True)
@@ -190,7 +222,8 @@ def lock(path: Path, shown: str) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown)) from None
+        hint = "let this user read and write the folder, or write elsewhere with -o FILE"
+        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown), hint) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

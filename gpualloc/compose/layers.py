@@ -23,6 +23,7 @@ from gpualloc.compose.record import Record
 from gpualloc.compose.replicas import present, unsplit
 from gpualloc.compose.restore import restore
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.policy.values import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -133,10 +134,20 @@ class Layers:
     unset: set[str] = field(default_factory=set)
     project_name: str | None = None
 
+    def start_in(self, directory: Path, *paths: Path) -> None:
+        """Let the relative paths in these files start in a directory."""
+        for path in paths:
+            self.folders[absolute(path)] = directory
+
     def warnings(self) -> list[Diagnostic]:
         """Return a warning for every variable that was read and is not set."""
         return [
-            Diagnostic("unset-variable", f"the variable {name} is not set: it reads as empty", severity="warning")
+            Diagnostic(
+                "unset-variable",
+                f"the variable {name} is not set: it reads as empty",
+                hint=f"set {name} in .env or the environment, or give it a default: ${{{name}:-1}}",
+                severity="warning",
+            )
             for name in sorted(self.unset)
         ]
 
@@ -188,10 +199,10 @@ class Layers:
                 if isinstance(root, Mapping):
                     for name, service in self._included(root, file, environment, current=current).items():
                         result.setdefault(name, service)
-                    self._lay(result, root, file, environment, current=current)
+                    self.lay(result, root, file, environment, current=current)
         return result
 
-    def _lay(
+    def lay(
         self,
         result: dict[str, Layered],
         root: Mapping,
@@ -200,6 +211,7 @@ class Layers:
         *,
         current: bool,
     ) -> None:
+        """Lay one document's services over those of the documents before it."""
         document = file.current if current else file.document
         top = members(root)
         if "name" in top and isinstance(plain(top["name"]), str):
@@ -208,7 +220,7 @@ class Layers:
         if not isinstance(services, Mapping):
             return
         nodes = members(services)
-        read = partial(self._read, document, environment)
+        read = partial(self.read, document, environment)
         for name, node in nodes.items():
             place = document.at(node, f"services.{name}")
             if resolve(node).tag == "!reset":
@@ -241,7 +253,7 @@ class Layers:
             else:
                 result[name] = Layered(merged, before.base, before.holder, ask, before.gpu, parts)
 
-    def _read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
+    def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
         """Return a service's data as one file has it, interpolated where it is read."""
         data = plain(node)
         where = document.at(node, f"services.{name}")
@@ -305,11 +317,13 @@ class Layers:
                 mapping = resolve(services) if services is not None else None
                 nodes |= members(mapping) if isinstance(mapping, Mapping) else {}
         if name not in nodes:
-            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where)
+            meant = closest(name, nodes)
+            hint = f"did you mean {meant}?" if meant else f"write the service into {file.shown}, or name another"
+            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where, hint)
         key = f"{file.shown}:{name}"
         if key in chain:
             raise fail("extends", f"{name!r} extends itself", where, "break the circle")
-        base = self._read(document, environment, nodes[name], name)
+        base = self.read(document, environment, nodes[name], name)
         base.pop("x-gpualloc", None)
         under, lineage = self._extends(base, nodes, file, environment, (*chain, key, name), current=current)
         if "extends" in base:

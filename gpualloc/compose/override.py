@@ -42,6 +42,30 @@ def override_text(
     ``fresh``: the workers that have no service of their own yet, by role. What the file has for services that are left
     alone stays. Raises GpuallocError (``replicas-split``) for a role that cannot be divided.
     """
+    services = override_services(demand, project, edits, fresh)
+    if not services:
+        return None
+    files = [file.shown for file in project.files]
+    command = " ".join(f"-f {name}" for name in (*files, shown))
+    lines = [
+        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
+        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
+        *emit.entry_lines("services", services, STYLE),
+    ]
+    divided = [role for role in demand.roles if role.splits]
+    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
+    if project.override is not None:
+        known = project.override.record.roles
+        counts |= {name: {"replicas": known[name].replicas} for name in _left_divided(demand, project) if name in known}
+    if counts:
+        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
+    return "\n".join(lines) + "\n"
+
+
+def override_services(
+    demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]]
+) -> dict[str, Any]:
+    """Return the services of an override file, in the project's order. Raises GpuallocError (``replicas-split``)."""
     divided = [role for role in demand.roles if role.splits]
     _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}
@@ -59,24 +83,8 @@ def override_text(
             services[service.name] = Tagged("!reset", None)
         elif names := _renamed(service, workers):
             services[service.name] = services.get(service.name, {}) | names
-    if not services:
-        return None
     order = [name for service in project.services for name in (*workers.get(service.name, ()), service.name)]
-    services = {name: services[name] for name in order if name in services}
-    files = [file.shown for file in project.files]
-    command = " ".join(f"-f {name}" for name in (*files, shown))
-    lines = [
-        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
-        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
-        *emit.entry_lines("services", services, STYLE),
-    ]
-    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
-    if project.override is not None:
-        known = project.override.record.roles
-        counts |= {name: {"replicas": known[name].replicas} for name in _left_divided(demand, project) if name in known}
-    if counts:
-        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
-    return "\n".join(lines) + "\n"
+    return {name: services[name] for name in order if name in services}
 
 
 def _left_divided(demand: Demand, project: Project) -> dict[str, list[str]]:

@@ -133,6 +133,21 @@ class Project:
         return self.reader.with_texts(documents).services(layers, current=True, edited=len(self.layers))
 
 
+def project_files(
+    options: ProjectOptions, environ: MappingType[str, str], cwd: Path
+) -> tuple[list[Path], Path, dict[str, str]]:
+    """Return a project's files, its directory, and the variables that are substituted in it.
+
+    Raises GpuallocError: ``file-missing``, ``file-stdin``, and what ``.env`` files can be refused for.
+    """
+    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
+    paths = _find_files(options, local, cwd)
+    directory = cwd / options.project_directory if options.project_directory else folder_of(paths[0])
+    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
+    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
+    return paths, directory, environment
+
+
 def load_project(
     options: ProjectOptions, environ: MappingType[str, str], cwd: Path, *, override: Path | None = None
 ) -> Project:
@@ -142,27 +157,24 @@ def load_project(
 
     Raises GpuallocError for whatever keeps it from being read; see the modules that raise.
     """
-    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
-    paths = _find_files(options, local, cwd)
-    directory = cwd / options.project_directory if options.project_directory else folder_of(paths[0])
-    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
-    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
-    profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
+    paths, directory, environment = project_files(options, environ, cwd)
+    # As Compose splits it: where nothing is named, a profile "" is active, and real files use that.
+    active = options.profiles or tuple(p.strip() for p in environment.get("COMPOSE_PROFILES", "").split(","))
+    profiles = tuple(filter(None, active))
     reader = Layers(environment, cwd, over=absolute(override) if override else None)
     layers = [(path, environment) for path in paths]
-    for path in (*paths, *((override,) if override else ())):
-        reader.folders[absolute(path)] = directory
+    reader.start_in(directory, *paths, *((override,) if override else ()))
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None
     if override is not None and override.exists():
         pins = reader.load(override, edited=False)
         now = reader.services([*layers, (override, environment)], current=True, edited=len(layers))
-    services = tuple(_service(name, then[name], now.get(name), profiles, pins) for name in then)
+    services = tuple(_service(name, then[name], now.get(name), active, pins) for name in then)
     copies, replicas = _divided(services, reader.files.values())
     if pins is not None:
         copies |= {
-            role: {n: _service(name, then[role], now[name], profiles, pins) for n, name in numbers.items()}
+            role: {n: _service(name, then[role], now[name], active, pins) for n, name in numbers.items()}
             for role, numbers in _divided_over(pins, then, now).items()
         }
         replicas |= {role: divided.replicas for role, divided in pins.record.roles.items() if role in then}

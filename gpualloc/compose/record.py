@@ -34,6 +34,7 @@ from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Se
 from gpualloc.compose.route import Divided, Gone, Inherited, Inverse, find_service, own, parse_path, path_text
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow
 from gpualloc.errors import GpuallocError, Place, fail
+from gpualloc.policy.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
@@ -91,7 +92,8 @@ def append(
         value["chomp"] = chomp
     root = document.roots[-1]
     if not isinstance(root, Mapping):
-        raise fail("compose-shape", "the last document is not a mapping", Place(document.file))
+        hint = "end the file with the document that has services, or drop what follows the last ---"
+        raise fail("compose-shape", "the last document is not a mapping", Place(document.file), hint)
     style = emit.style_of(document)
     if root.flow:
         splice = insert_flow(document, root, [emit.pair(KEY, value, style)])
@@ -251,7 +253,7 @@ def read(document: Document, entry: Entry) -> Record:
     if keys != {"version", "services"} or not isinstance(data["services"], dict):
         raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
     if data["version"] != VERSION:
-        raise bad(document, entry, f"the record has version {data['version']!r}, this gpualloc reads {VERSION!r}")
+        raise bad(document, entry, f"the record has version {shown(data['version'])}, this gpualloc reads {VERSION}")
     chomp = data.get("chomp")
     if chomp is not None and not (isinstance(chomp, str) and re.fullmatch(r"[-+0-9]{0,2}", chomp)):
         raise bad(document, entry, "the record is damaged at chomp")
@@ -273,7 +275,7 @@ def _role(document: Document, entry: Entry, name: str, value: Any) -> Divided:
     replicas = value.get("replicas")
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
         hint = f"write how many services {name} is to have, 1 or more"
-        raise fail("record", f"the record's replicas of {name!r} is {replicas!r}", document.at(entry.key), hint)
+        raise fail("record", f"the record's replicas of {name!r} is {shown(replicas)}", document.at(entry.key), hint)
     parts = _parts(document, value, damaged)
     gone = value.get("gone", {})
     if not isinstance(gone, dict) or not all(isinstance(g, list) and len(g) == 3 for g in gone.values()):

@@ -185,10 +185,10 @@ def where_text(reason: Refusal, devices: Mapping[str, Device], hosts: int) -> st
         else:
             by_host.setdefault(device.host, []).append(device)
     if hosts < 2:
-        return ", ".join([*map(label, by_host.values()), *unknown])
+        return ", ".join([*(label(group, devices.values()) for group in by_host.values()), *unknown])
     alike: dict[str, list[str]] = {}
     for host, group in by_host.items():
-        alike.setdefault(label(group), []).append(host)
+        alike.setdefault(label(group, devices.values()), []).append(host)
     return ", ".join([*(f"{which} on {listed(on, HOSTS_NAMED)}" for which, on in alike.items()), *unknown])
 
 
@@ -225,6 +225,8 @@ def summary_line(plan: Plan, inventory: Inventory) -> Line:
         parts.append("cut off by time, so another run may differ")
     if not plan.changed:
         parts.append("nothing to write")
+    elif not missing and set(actions) == {"keep"}:
+        parts.append("the file changes: see --diff")
     return Line(cell(" · ".join(part for part in parts if part), "title"))
 
 

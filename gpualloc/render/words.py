@@ -98,14 +98,26 @@ def has_mig(inventory: Inventory) -> bool:
     return any(gpu.mig is not None for host in inventory.hosts for gpu in host.gpus)
 
 
-def label(devices: Iterable[Device]) -> str:
-    """Return devices of one host: ``GPU 0-3, 6``, and MIG instances one by one, ``GPU 1 gi 7``."""
+def label(devices: Iterable[Device], known: Iterable[Device] = ()) -> str:
+    """Return devices of one host: ``GPU 0-3, 6``, and MIG instances one by one, ``GPU 1 gi 7``.
+
+    Where they are all the instances of a GPU that are ``known``, and several: ``all of GPU 1``.
+    """
     group = list(devices)
+    here = {device.uuid for device in group}
+    hosts = {device.host for device in group}
+    split: dict[int, list[str]] = {}
+    for device in known:
+        if device.instance is not None and device.host in hosts:
+            split.setdefault(device.index, []).append(device.uuid)
+    full = {index for index, uuids in split.items() if len(uuids) > 1 and here.issuperset(uuids)}
+    group = [device for device in group if device.instance is None or device.index not in full]
     whole = ranges(device.index for device in group if device.instance is None)
     instances: dict[int, list[str]] = {}
     for device in group:
         if device.instance is not None:
             instances.setdefault(device.index, []).append(device.instance)
     parts = [f"GPU {whole}"] if whole else []
+    parts += [f"all of GPU {ranges(full)}"] if full else []
     parts += [f"GPU {index} {', '.join(names)}" for index, names in sorted(instances.items())]
     return ", ".join(parts)

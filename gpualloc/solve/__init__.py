@@ -9,7 +9,8 @@
 - :mod:`~gpualloc.solve.greedy`: a good plan at once; :mod:`~gpualloc.solve.search` with
   :mod:`~gpualloc.solve.relax`: small problems without an integer program; :mod:`~gpualloc.solve.groups`,
   :mod:`~gpualloc.solve.blocks`, :mod:`~gpualloc.solve.formulation`, :mod:`~gpualloc.solve.lexi`,
-  :mod:`~gpualloc.solve.highs`, :mod:`~gpualloc.solve.expand`: classes and patterns with HiGHS, tier by tier;
+  :mod:`~gpualloc.solve.parts`, :mod:`~gpualloc.solve.highs`, :mod:`~gpualloc.solve.expand`: classes and patterns with
+  HiGHS, tier by tier; :mod:`~gpualloc.solve.fleet`: the same for many hosts;
   :mod:`~gpualloc.solve.engine` chooses between the two;
 - :mod:`~gpualloc.solve.report`, :mod:`~gpualloc.solve.unplaced`, :mod:`~gpualloc.solve.hints`,
   :mod:`~gpualloc.solve.notices`: the answer in the plan's words.

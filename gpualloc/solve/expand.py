@@ -44,7 +44,7 @@ def name_places(problem: Problem, places: dict[int, list[Devices]]) -> Assignmen
     """Give the places of each kind to its workers.
 
     Who has a place at home keeps it (unless stability is ``ignore``); where there are fewer places than workers, those
-    who were nowhere before go first, since placing them is no move.
+    who were nowhere before go first, since placing them is no move, and then those who might have stayed at home.
     """
     chosen: dict[int, Devices] = {}
     members: dict[int, list[int]] = {kind.number: [] for kind in problem.kinds}
@@ -62,7 +62,7 @@ def name_places(problem: Problem, places: dict[int, list[Devices]]) -> Assignmen
                 waiting.append(n)
         rest = sorted(left.elements())
         if len(rest) < len(waiting) and problem.stability != "ignore":
-            waiting.sort(key=lambda n: problem.jobs[n].previous is not None)
+            waiting.sort(key=lambda n: (problem.jobs[n].previous is not None, problem.jobs[n].home is None))
             waiting = sorted(waiting[: len(rest)])
         chosen.update(zip(waiting, rest, strict=False))
     return tuple(chosen.get(n) for n in range(len(problem.jobs)))

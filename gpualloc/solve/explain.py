@@ -17,7 +17,7 @@ from gpualloc.solve.devices import without_devices
 from gpualloc.solve.engine import optimize
 from gpualloc.solve.highs import Limits
 from gpualloc.solve.problem import build
-from gpualloc.solve.report import objective_of, placements_of
+from gpualloc.solve.report import placements_of, tiers_of
 from gpualloc.solve.unplaced import Obstacles
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def explain(
             raise fail("unknown-worker", f"there is no worker {name!r}", None, hint)
     optimum = optimize(problem, limits).optimum
     placements = {p.worker: p for p in placements_of(problem, optimum.assignment)}
-    objective = objective_of(problem, optimum)
+    tiers = tiers_of(problem, optimum)
     found = []
     for number, job in enumerate(problem.jobs):
         if workers and job.name not in workers:
@@ -77,7 +77,7 @@ def explain(
             other, score, text = _without_one(problem, number, devices, limits)
             costs = tuple(
                 Cost(tier.name, tier.sense, tier.value, instead)
-                for tier, mine, theirs, instead in zip(objective, optimum.score, score, text, strict=True)
+                for tier, mine, theirs, instead in zip(tiers, optimum.score, score, text, strict=True)
                 if mine != theirs
             )
             alternative = Alternative(tuple(problem.devices[d].uuid for d in other), costs)
@@ -106,7 +106,7 @@ def _without_one(
         kinds = [*problem.kinds, replace(kind, number=len(problem.kinds), weight=weight)]
         optimum = optimize(replace(problem, kinds=kinds, jobs=jobs), limits).optimum
         if best is None or optimum.score < best[0]:
-            values = tuple(tier.value for tier in objective_of(problem, optimum))
+            values = tuple(tier.value for tier in tiers_of(problem, optimum))
             best = optimum.score, optimum.assignment[number] or (), values
     if best is None:
         raise ValueError("a placed worker has at least one device")

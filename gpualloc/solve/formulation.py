@@ -96,6 +96,7 @@ class Formulation:
         self._add_host_rows()
         self.moved: dict[int, tuple[int, Terms, int]] = {}
         self.moves: Terms = self._add_moves()
+        self.evicted: list[tuple[int, Terms, int]] = []
         self.free_pairs: list[tuple[int, int, int, int]] = []
         self._free: dict[int, int] = {}
 
@@ -280,6 +281,21 @@ class Formulation:
             moves[column] = 1.0
         return moves
 
+    def add_evictions(self) -> Terms:
+        """Return the number of evictions: per kind, those with a home who neither stay nor are moved.
+
+        For when moves are as few as can be: of those placed away from home, only who would count as moved anyway.
+        """
+        problem = self.problem
+        at_home = Counter(job.kind for job in problem.jobs if job.home is not None)
+        for kind, count in sorted(at_home.items()):
+            column = self.program.column(count, whole=False)
+            row: Terms = {column: 1.0, self.moved[kind][0]: 1.0}
+            add(row, {home.column: 1.0 for home in self.homes if home.kind == kind})
+            self.program.row(row, lower=float(count))
+            self.evicted.append((column, row, count))
+        return {column: 1.0 for column, _, _ in self.evicted}
+
     def add_free_pairs(self) -> tuple[Terms, int]:
         """Add the pairs of devices left unused; return the link score among them, and what of it never changes."""
         problem = self.problem
@@ -333,6 +349,9 @@ class Formulation:
         for column, row, fresh in self.moved.values():
             rest = sum(values[other] * part for other, part in row.items() if other != column)
             values[column] = max(0.0, -fresh - rest)
+        for column, row, count in self.evicted:
+            rest = sum(values[other] * part for other, part in row.items() if other != column)
+            values[column] = max(0.0, count - rest)
         self._order_free(held, values)
         return values
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpualloc.solve.problem import Assignment, Job, Problem
     from gpualloc.solve.unplaced import Obstacles
 
-_NODES = 200
+_NODES = 2_000
 _MOST_HINTS = 2
 _LARGE = 400
 
@@ -143,7 +143,8 @@ class Hints:
                 shared = replace(sharing, default_memory="share")
                 yield Change(
                     "sharing",
-                    "let workers that name no memory share devices (sharing.default_memory: share in the policy)",
+                    "let workers that name no memory share devices: "
+                    "sharing.default_memory: share, as --policy dev has it",
                     replace(policy, sharing=shared),
                     request,
                 )

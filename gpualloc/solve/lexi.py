@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from gpualloc.policy.scoring import PEAK_STEPS
 from gpualloc.solve.expand import expand
+from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.formulation import Formulation, add
+from gpualloc.solve.free import most_free_score
+from gpualloc.solve.parts import minimum
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpualloc.solve.highs import Answer, Limits, Terms
-    from gpualloc.solve.problem import Assignment, Problem
+    from gpualloc.solve.problem import Assignment, Kind, Problem
     from gpualloc.solve.tiers import Amount, Score, TierRule
 
 SQUARES = 1e4
@@ -65,6 +68,7 @@ class Driver:
         self.best = start
         self.score = score_of(problem, start)
         self.rules = rules_of(problem)
+        self.names = [rule.name for rule in self.rules]
         self.proofs: list[Proof] = []
         self.certain = True
         self.curves: list[tuple[int, Terms, float, float]] = []
@@ -88,9 +92,9 @@ class Driver:
         return values
 
     def look(self, answer: Answer) -> list[float] | None:
-        """Take an answer's assignment if it is better; return its values."""
-        if answer.values is None:
-            return None
+        """Take an answer's assignment, if it is one and better; return its values."""
+        if answer.values is None or not answer.whole:
+            return answer.values
         found = expand(self.formulation, answer.values)
         score = score_of(self.problem, found)
         if score < self.score and not faults(self.problem, found):
@@ -117,16 +121,16 @@ class Driver:
         scaled = {column: part / scale for column, part in terms.items()}
         bound = least
         if terms and (least is None or value() > least):
-            answer = self.minimize(scaled)
-            if math.isfinite(answer.bound):
-                bound = math.ceil(answer.bound - 1e-6) * scale
+            bound = minimum(self, scaled, value, scale, least)
         elif not terms:
             bound = value()
+        met = bound is not None and bound >= value()
         if terms:
-            self.program.row(scaled, upper=value() / scale + 0.01)
+            # a proven value is held from both sides: no plan that counts is below it, and the later bounds gain
+            self.program.row(scaled, value() / scale - 0.01 if met else -math.inf, value() / scale + 0.01)
         if bound is None:
             return None, False
-        return min(bound, value()), bound >= value()
+        return min(bound, value()), met
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +169,16 @@ class Driver:
 
     def moves(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - one signature for every tier
         """Move the fewest workers."""
-        return self.whole(self.formulation.moves, lambda: self.value(number), 0)
+        least = 0
+        if self.problem.stability == "keep" and None not in self.best:
+            least = forced_moves(self.problem)
+        return self.whole(self.formulation.moves, lambda: self.value(number), least)
+
+    def evictions(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+        """Take the devices of the fewest workers who might stay where they are."""
+        if self.certain and None not in self.best:
+            return 0, True
+        return self.whole(self.formulation.add_evictions(), lambda: self.value(number), 0)
 
     def granted(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Grant the most devices to elastic workers."""
@@ -206,7 +219,8 @@ class Driver:
         for block in self.formulation.blocks:
             add(everybody, block.load)
         # the mean load bounds the peak, and so does the largest share that has to go somewhere
-        answer = self.minimize(everybody)
+        answer = self.program.relax(everybody, self.limits)
+        self.look(answer)
         size = sum(len(block.group.devices) for block in self.formulation.blocks)
         constant = sum(block.load_constant for block in self.formulation.blocks)
         if math.isfinite(answer.bound):
@@ -216,8 +230,11 @@ class Driver:
             before = self.value(number)
             trial = (floor + before) // 2
             self._cap(trial)
-            answer = self.program.minimize({}, self.limits)
+            answer = self.program.relax({}, self.limits)
             self.look(answer)
+            if not answer.infeasible and self.value(number) == before:
+                answer = self.program.minimize({}, self.limits)
+                self.look(answer)
             if answer.infeasible:
                 floor = trial + 1
             elif self.value(number) == before:
@@ -238,30 +255,70 @@ class Driver:
         most = sum(comb(kind.most, 2) * self.formulation.supply[kind.number] for kind in problem.kinds) * best
         return self.whole(terms, lambda: self.value(number), -most)
 
-    def device_size(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
+    def device_size(self, position: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Give the largest devices to workers that name no memory."""
+        unnamed = [kind for kind in self.problem.kinds if not kind.names_memory]
+        # where it is settled how many devices they have, only what is above the smallest counts
+        number = self._devices_of(unnamed)
+        sizes = {block.group.devices[0]: self.problem.size[block.group.devices[0]] for block in self.formulation.blocks}
+        least = 0 if number is None else min(sizes.values(), default=0)
         terms: Terms = {}
-        for kind in self.problem.kinds:
-            if kind.names_memory:
-                continue
+        for kind in unnamed:
             for block in self.formulation.blocks:
-                size = self.problem.size[block.group.devices[0]]
-                add(terms, block.parts.get(kind.number, {}), -float(size))
-        return self.whole(terms, lambda: self.value(number))
+                add(terms, block.parts.get(kind.number, {}), float(least - sizes[block.group.devices[0]]))
+        constant = least * (number or 0)
+        bound, met = self.whole(_nonzero(terms), lambda: self.value(position) + constant)
+        return (None if bound is None else bound - constant), met
+
+    def _devices_of(self, kinds: list[Kind]) -> int | None:
+        """Return how many devices workers of some kinds have together in every plan that counts, None if unknown."""
+        if not self.certain or None in self.best:
+            return None
+        numbers = {kind.number for kind in kinds}
+        return (
+            sum(
+                len(devices or ())
+                for job, devices in zip(self.problem.jobs, self.best, strict=True)
+                if job.kind in numbers
+            )
+            if not any(kind.elastic for kind in kinds)
+            else None
+        )
 
     def used_memory_total(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Use the smallest devices."""
+        size = self.problem.size
+        # the number of devices is settled where all the tiers before are: only what is above the smallest counts
+        sizes = [size[block.group.devices[0]] for block in self.formulation.blocks]
+        used = self.value(self.names.index("devices_used"))
+        least = min(sizes, default=0) if self.certain else 0
         terms: Terms = {}
         for block in self.formulation.blocks:
-            add(terms, block.used, float(self.problem.size[block.group.devices[0]]))
-        return self.whole(terms, lambda: self.value(number))
+            add(terms, block.used, float(size[block.group.devices[0]] - least))
+        bound, met = self.whole(_nonzero(terms), lambda: self.value(number) - least * used)
+        return (None if bound is None else bound + least * used), met
 
     def free_link_score(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above
         """Leave the best-linked devices free."""
+        least = self._least_free(number)
+        if least is not None and least >= self.value(number):
+            return self.value(number), True
         # devices that nobody here may have are free whatever the plan
         terms, fixed = self.formulation.add_free_pairs()
-        bound, met = self.whole({column: -part for column, part in terms.items()}, lambda: self.value(number) + fixed)
+        bound, met = self.whole(
+            {column: -part for column, part in terms.items()},
+            lambda: self.value(number) + fixed,
+            None if least is None else least + fixed,
+        )
         return (None if bound is None else bound - fixed), met
+
+    def _least_free(self, number: int) -> int | None:
+        """Return a bound on the turned link score of what stays free, None where not all is settled that it takes."""
+        if not self.certain:
+            return None
+        settled = (self.value(self.names.index(name)) for name in ("hosts_used", "devices_used", "used_memory_total"))
+        most = most_free_score(self.problem, *settled)
+        return None if most is None else min(-most, self.value(number))
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -307,14 +364,17 @@ class Driver:
         mine = [curve for curve in self.curves if curve[0] in terms]
         point = self.start()
         bound, met = -math.inf, False
-        for _ in range(_ROUNDS):
-            if point is not None:
-                self._tangent(mine, point)
-            answer = self.program.minimize(terms, self.limits)
-            point = self.look(answer)
-            bound = max(bound, answer.bound / SQUARES + float(constant))
-            met = self.value(number) / below <= bound + _SLACK
-            if met or point is None or not self._tangent(mine, point):
+        for step in (self.program.relax, self.program.minimize):
+            for _ in range(_ROUNDS):
+                if point is not None:
+                    self._tangent(mine, point)
+                answer = step(terms, self.limits)
+                point = self.look(answer)
+                bound = max(bound, answer.bound / SQUARES + float(constant))
+                met = self.value(number) / below <= bound + _SLACK
+                if met or point is None or not self._tangent(mine, point):
+                    break
+            if met:
                 break
         worth = self.value(number) / below - float(constant)
         self.program.row({column: part / SQUARES for column, part in terms.items()}, upper=worth + _SLACK)
@@ -339,9 +399,14 @@ class Driver:
         return new
 
 
+def _nonzero(terms: Terms) -> Terms:
+    return {column: part for column, part in terms.items() if part}
+
+
 _STEPS: dict[str, Callable[[Driver, int, TierRule], Bound]] = {
     "placed": Driver.placed,
     "moves": Driver.moves,
+    "evictions": Driver.evictions,
     "granted": Driver.granted,
     "grant_vector": Driver.grant_vector,
     "hosts_used": Driver.hosts_used,

@@ -63,7 +63,10 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One worker. ``previous`` are its ids now; ``home`` their positions where the worker may stay there, else None."""
+    """One worker. ``previous`` are its ids now; ``home`` their positions where the worker may stay there, else None.
+
+    It may stay where its devices satisfy its request and the policy's hard rules, whoever else is there.
+    """
 
     name: str
     replica: int
@@ -287,8 +290,15 @@ def _add_jobs(problem: Problem, demands: list[tuple[Request, Worker, Demand]], u
         home: Devices | None = None
         if positions and None not in positions:
             home = tuple(sorted(d for d in positions if d is not None))
-            home = home if problem.admits(kind, home) else None
+            home = home if problem.admits(kind, home) and _has_room(problem, home) else None
         problem.jobs.append(Job(worker.name, worker.replica, demand, kind.number, previous, home))
+
+
+def _has_room(problem: Problem, devices: Devices) -> bool:
+    """Tell whether reserve and limit admit a set of devices of one host when no others are used."""
+    return len(devices) <= problem.room[problem.host_of[devices[0]]] and (
+        problem.limit is None or len(devices) <= problem.limit
+    )
 
 
 def _kind(problem: Problem, demand: Demand, role_number: dict[str, int], unit: int, number: int) -> Kind:

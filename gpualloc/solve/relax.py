@@ -37,6 +37,7 @@ class Bounds:
         self.lost = [0] * len(priorities)
         self.members = [d for d, counts in enumerate(problem.eligible) if counts]
         self.moves = 0
+        self.evictions = 0
         self.grants: list[int] = []
         self.score = 0
         self.sizes = 0
@@ -100,12 +101,14 @@ class Bounds:
     def skip(self, at: int) -> None:
         """Note that worker ``at`` stays without devices."""
         self.lost[self.level[at]] += 1
+        self.evictions += self.problem.jobs[at].home is not None
         if self.kinds[at].elastic:
             self.grants.append(0)
 
     def unskip(self, at: int) -> None:
         """Take that back."""
         self.lost[self.level[at]] -= 1
+        self.evictions -= self.problem.jobs[at].home is not None
         if self.kinds[at].elastic:
             self.grants.remove(0)
 
@@ -186,6 +189,10 @@ class Bounds:
             if self.homeless[n] or (home and not self.search.takes_all(home, self.kinds[n])):
                 rest += 1
         return self.moves + rest
+
+    def bound_evictions(self, known: Amount) -> Amount:  # noqa: ARG002 - one signature for every bound
+        """Bound ``evictions``: nobody else goes."""
+        return self.evictions
 
     def bound_granted(self, known: Amount) -> Amount:
         """Bound ``granted``."""
@@ -342,6 +349,7 @@ def _suffix(values: list[int] | list[float]) -> list[int]:
 _BOUNDS: dict[str, Callable[[Bounds, Amount], Amount]] = {
     "placed": Bounds.bound_placed,
     "moves": Bounds.bound_moves,
+    "evictions": Bounds.bound_evictions,
     "granted": Bounds.bound_granted,
     "grant_vector": Bounds.bound_grant_vector,
     "hosts_used": Bounds.bound_hosts_used,

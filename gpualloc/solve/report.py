@@ -177,7 +177,13 @@ def _few(names: list[str]) -> str:
 
 
 def objective_of(problem: Problem, optimum: Optimum) -> tuple[Tier, ...]:
-    """Return every tier as the plan reports it."""
+    """Return every tier that the plan reports, as it does."""
+    pairs = zip(rules_of(problem), tiers_of(problem, optimum), strict=True)
+    return tuple(tier for rule, tier in pairs if rule.reported)
+
+
+def tiers_of(problem: Problem, optimum: Optimum) -> tuple[Tier, ...]:
+    """Return every tier that decides, in the form in which a plan reports its own."""
     tiers = []
     for rule, value, proof in zip(rules_of(problem), optimum.score, optimum.proofs, strict=True):
         bound = proof.bound

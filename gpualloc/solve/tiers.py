@@ -58,6 +58,13 @@ def _moves(state: State) -> Amount:
     )
 
 
+def _evictions(state: State) -> Amount:
+    return sum(
+        job.home is not None and devices is None
+        for job, devices in zip(state.problem.jobs, state.assignment, strict=True)
+    )
+
+
 def moved(problem: Problem, previous: tuple[str, ...] | None, devices: tuple[int, ...]) -> bool:
     """Tell whether a worker that had devices has others now."""
     return previous is not None and {problem.devices[d].uuid for d in devices} != set(previous)
@@ -179,13 +186,17 @@ def _host_denominator(problem: Problem) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TierRule:
-    """One tier: how it is computed, when it applies, and what its whole number is to be divided by."""
+    """One tier: how it is computed, when it applies, and what its whole number is to be divided by.
+
+    What is not ``reported`` decides between plans like every other, but is no part of the objective that a plan shows.
+    """
 
     name: str
     sense: Literal["min", "max"]
     value: Callable[[State], Amount]
     applies: Callable[[Problem], bool]
     denominator: Callable[[Problem], int] = _one
+    reported: bool = True
 
 
 def _pack(problem: Problem) -> bool:
@@ -199,6 +210,8 @@ def _spread(problem: Problem) -> bool:
 TIERS: tuple[TierRule, ...] = (
     TierRule("placed", "max", _placed, lambda _: True),
     TierRule("moves", "min", _moves, lambda problem: problem.stability == "keep"),
+    # of those who might stay where they are, none gives way to one who waits for a place
+    TierRule("evictions", "min", _evictions, lambda problem: problem.stability == "keep", reported=False),
     TierRule("granted", "max", _granted, lambda _: True),
     TierRule("grant_vector", "max", _grant_vector, lambda _: True),
     TierRule("hosts_used", "min", _hosts_used, _pack),
@@ -212,6 +225,7 @@ TIERS: tuple[TierRule, ...] = (
     TierRule("numa_sum_sq", "min", _numa_sum_sq, _spread, _numa_denominator),
     TierRule("host_sum_sq", "min", _host_sum_sq, _spread, _host_denominator),
     TierRule("moves", "min", _moves, lambda problem: problem.stability == "prefer"),
+    TierRule("evictions", "min", _evictions, lambda problem: problem.stability == "prefer", reported=False),
 )
 """Every tier in the order in which plans are compared."""
 

@@ -125,6 +125,17 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def _merged(details: list[str]) -> list[str]:
+    """Return details with those in one that end alike: "is A, and C is asked for" and "is B, …" are "is A or B, …"."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for detail in details:
+        verb, space, rest = detail.partition(" ")
+        what, comma, end = rest.rpartition(", and ")
+        key = (verb + space, comma + end) if verb == "is" and comma else (detail, "")
+        found.setdefault(key, []).append(what if key[1] else "")
+    return [f"{start}{' or '.join(filter(None, whats))}{end}" for (start, end), whats in found.items()]
+
+
 def refusals_of(stops: Obstacles, obstacles: dict[int, tuple[str, str]]) -> tuple[Refusal, ...]:
     """Return the reasons grouped by code, each with its devices; every device is in exactly one."""
     problem = stops.problem
@@ -137,6 +148,7 @@ def refusals_of(stops: Obstacles, obstacles: dict[int, tuple[str, str]]) -> tupl
         if code == "taken":
             holders = dict.fromkeys(name for d in devices for name in stops.occupants.names(d))
             details = [f"taken by {_some(list(holders))}"]
+        details = _merged(details)
         text = "; ".join(details[:_MOST_NAMED])
         if len(details) > _MOST_NAMED:
             text += f"; and {len(details) - _MOST_NAMED} more like it"

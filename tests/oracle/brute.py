@@ -7,8 +7,8 @@ import re
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
-from tests.oracle.rules import read_case
+from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, compared, tier_names
+from tests.oracle.rules import read_case, set_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def best(
 
 def best_of(case: Case) -> tuple[Choice, dict[str, Value]]:
     """Return one best assignment with its values."""
-    names = tier_names(case)
+    names = compared(case)
     champion: tuple[Choice, dict[str, Value]] | None = None
     for choice in every_assignment(case):
         outcome = Outcome(case, choice)
@@ -105,19 +105,6 @@ def options_of(case: Case, job: Job) -> list[frozenset[int]]:
     return sets
 
 
-def set_fault(case: Case, job: Job, chosen: tuple[int, ...]) -> str | None:
-    """Why these devices, each of which the worker may have, cannot be one worker's; None where they can."""
-    if not job.low <= len(chosen) <= job.high:
-        return f"{len(chosen)} devices"
-    if len({case.devices[d].host for d in chosen}) > 1:
-        return "spans hosts"
-    if len(chosen) > 1 and any(case.devices[d].profile is not None for d in chosen):
-        return "more than one device, one of them a MIG instance"
-    if any(not case.close_enough(job, a, b) for a, b in combinations(chosen, 2)):
-        return "linked less closely than min_link"
-    return None
-
-
 # --------------------------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +130,7 @@ def validate(
 def values_of(case: Case, solution: Solution) -> dict[str, Value]:
     """Return the exact values of a valid solution's placements."""
     outcome = Outcome(case, _placements(case, solution)[1])
-    return {name: TIERS[name][1](outcome) for name in tier_names(case)}
+    return {name: TIERS[name][1](outcome) for name in compared(case)}
 
 
 def _placements(case: Case, solution: Solution) -> tuple[list[str], Choice]:

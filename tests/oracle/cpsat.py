@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ortools.sat.python import cp_model
 
-from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, tier_names
-from tests.oracle.rules import read_case
+from tests.oracle.objective import TIERS, Choice, Outcome, Value, better, broken_rules, compared
+from tests.oracle.rules import may_stay, read_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -67,7 +67,7 @@ def best(
 def best_of(case: Case, *, seconds: float = 60, threads: int = 1) -> Answer:
     """Return the best found for a case, one tier after the other, each held while the next is improved."""
     problem = Problem(case)
-    names = tier_names(case)
+    names = compared(case)
     stop = time.monotonic() + seconds
     choice: Choice = tuple(None for _ in case.jobs)
     proven = 0
@@ -131,6 +131,7 @@ class Problem:
         for u in range(len(self.units)):
             self._whole(u)
         self._alike()
+        self.evicted: dict[int, Any] = {}
         self.scale: dict[int, int] = {}
         self.load: dict[int, Any] = {}
         for device in case.devices:
@@ -289,7 +290,8 @@ class Problem:
                 held = frozenset(d for d in unit.job.shares if self.hint[u, d])
                 chosen[unit.members[0]] = held or None
                 continue
-            # Whoever can stay does; then those that hold nothing now come in, and only then are workers moved.
+            # Whoever can stay does; then those that hold nothing now come in, and only then are workers moved, first
+            # those whose own devices are still good.
             left = Counter({d: self.hint[u, d] for d in sorted(unit.job.shares)})
             waiting = []
             for number in unit.members:
@@ -298,8 +300,8 @@ class Problem:
                     chosen[number] = job.previous
                     left.subtract(job.previous)
                 else:
-                    waiting.append((job.has_previous, number))
-            for (_, number), d in zip(sorted(waiting), left.elements(), strict=False):
+                    waiting.append((job.has_previous, not may_stay(self.case, job), number))
+            for (_, _, number), d in zip(sorted(waiting), left.elements(), strict=False):
                 chosen[number] = frozenset([d])
         return tuple(chosen)
 
@@ -342,7 +344,19 @@ class Problem:
             stay.append(stays)
         moved = self.model.new_int_var(0, unit.count, f"moved {u}")
         self.model.add(moved >= self.placed[u] - sum(stay) - sum(not job.has_previous for job in jobs))
+        # Moves being the fewest, these are none but those who are neither at home nor new: who might have stayed first.
+        content = sum(may_stay(self.case, job) for job in jobs)
+        evicted = self.model.new_int_var(0, unit.count, f"evicted {u}")
+        self.model.add(evicted >= content - sum(stay) - moved)
+        self.evicted[u] = evicted
         return moved
+
+    def _evictions(self) -> list[tuple[str, Any]]:
+        """How many of those whose devices are still good have no place; asked for after `_moves`."""
+        alone = [
+            1 - self.placed[u] for u, unit in enumerate(self.units) if unit.count == 1 and may_stay(self.case, unit.job)
+        ]
+        return [("min", sum(alone) + sum(self.evicted.values()))]
 
     def _elastic(self) -> list[int]:
         return [u for u, unit in enumerate(self.units) if unit.job.elastic]

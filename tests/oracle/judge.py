@@ -35,6 +35,11 @@ def beside_brute(instance: Instance) -> str | None:
             wrong.append(f"{tier.name}: {tier.value}, best is {best[tier.name]}")
         if not tier.proven:
             wrong.append(f"{tier.name}: not proven")
+    if not wrong:
+        case = read_case(instance.inventory, instance.requests, instance.policy, instance.project)
+        evictions = brute.values_of(case, solution).get("evictions")
+        if evictions != best.get("evictions"):
+            wrong.append(f"evictions: {evictions}, fewest are {best['evictions']}")
     return _message(instance, wrong, solution, best) if wrong else None
 
 

@@ -9,6 +9,8 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
+from tests.oracle.rules import may_stay
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
@@ -108,6 +110,12 @@ def _moves(outcome: Outcome) -> Value:
     return sum(1 for _, job, held in outcome.placed if job.has_previous and held != job.previous)
 
 
+def _evictions(outcome: Outcome) -> Value:
+    """Workers without a place whose own devices are still good."""
+    pairs = zip(outcome.case.jobs, outcome.choice, strict=True)
+    return sum(1 for job, held in pairs if held is None and may_stay(outcome.case, job))
+
+
 def _granted(outcome: Outcome) -> Value:
     return sum(len(held) for _, job, held in outcome.placed if job.elastic)
 
@@ -180,6 +188,7 @@ def _pairs(case: Case, devices: Iterable[int]) -> int:
 TIERS: dict[str, tuple[Sense, Callable[[Outcome], Value]]] = {
     "placed": ("max", _placed),
     "moves": ("min", _moves),
+    "evictions": ("min", _evictions),
     "granted": ("max", _granted),
     "grant_vector": ("max", _grant_vector),
     "hosts_used": ("min", _hosts_used),
@@ -196,12 +205,17 @@ TIERS: dict[str, tuple[Sense, Callable[[Outcome], Value]]] = {
 
 
 def tier_names(case: Case) -> list[str]:
-    """The names of the tiers that the policy compares, in order."""
+    """The names of the tiers that the policy compares and the plan reports, in order."""
+    return [name for name in compared(case) if name != "evictions"]
+
+
+def compared(case: Case) -> list[str]:
+    """The names of all that plans are compared by, in order: the tiers, and that who can stay is not replaced."""
     policy = case.policy
     pack, linked = policy.strategy == "pack", policy.topology != "ignore"
     return [
         "placed",
-        *(["moves"] if policy.stability == "keep" else []),
+        *(["moves", "evictions"] if policy.stability == "keep" else []),
         "granted",
         "grant_vector",
         *(["hosts_used", "devices_used"] if pack else ["peak_load"]),
@@ -209,7 +223,7 @@ def tier_names(case: Case) -> list[str]:
         "device_size",
         *(["used_memory_total"] if pack else ["sum_sq_load", "numa_sum_sq", "host_sum_sq"]),
         *(["free_link_score"] if pack and linked else []),
-        *(["moves"] if policy.stability == "prefer" else []),
+        *(["moves", "evictions"] if policy.stability == "prefer" else []),
     ]
 
 

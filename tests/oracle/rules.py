@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from gpualloc.model import LINK_LEVELS, PcieLevel
@@ -96,6 +97,30 @@ class Case:
     @property
     def priorities(self) -> list[int]:
         return sorted({job.request.priority for job in self.jobs}, reverse=True)
+
+
+def set_fault(case: Case, job: Job, chosen: tuple[int, ...]) -> str | None:
+    """Why these devices, each of which the worker may have, cannot be one worker's; None where they can."""
+    if not job.low <= len(chosen) <= job.high:
+        return f"{len(chosen)} devices"
+    if len({case.devices[d].host for d in chosen}) > 1:
+        return "spans hosts"
+    if len(chosen) > 1 and any(case.devices[d].profile is not None for d in chosen):
+        return "more than one device, one of them a MIG instance"
+    if any(not case.close_enough(job, a, b) for a, b in combinations(chosen, 2)):
+        return "linked less closely than min_link"
+    return None
+
+
+def may_stay(case: Case, job: Job) -> bool:
+    """Whether a worker has devices that are all still good, satisfy its request and the policy's hard rules."""
+    if job.previous is None or not job.previous <= job.shares.keys() or (job.exclusive and job.request.affinity):
+        return False
+    if set_fault(case, job, tuple(sorted(job.previous))):
+        return False
+    host = {case.devices[d].host for d in job.previous}
+    free = sum(device.host in host for device in case.devices) - len(job.previous)
+    return free >= case.policy.reserve and (case.policy.limit is None or len(job.previous) <= case.policy.limit)
 
 
 def read_case(inventory: Inventory, requests: tuple[Request, ...], policy: Policy, project: str | None) -> Case:

@@ -13,7 +13,7 @@ from gpualloc.solve.highs import Limits
 from gpualloc.solve.lexi import Driver
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of
-from tests.solve.worlds import World, problem_of, relaxed, worlds
+from tests.solve.worlds import World, gpu, inventory, policy, problem_of, relaxed, role, worlds
 
 if TYPE_CHECKING:
     from gpualloc.solve.lexi import Optimum
@@ -44,6 +44,17 @@ def test_what_a_fleet_plan_claims_holds(world: World) -> None:
 @given(worlds(8, 12))
 def test_what_a_fleet_plan_claims_holds_long(world: World) -> None:
     check(world)
+
+
+def test_a_priority_is_not_bounded_by_plans_that_place_too_many_of_the_one_before() -> None:
+    # "wide" needs two devices of the one there is; a program that counts parts believes one of them can be placed
+    machine = inventory(gpu(0))
+    requests = (
+        role("wide", 3, (2, None), priority=5),
+        role("small", 2),
+        role("friend", priority=1, memory_mib=5000, affinity=("small",)),
+    )
+    check((machine, requests, policy({"default_memory": "share", "max_workers_per_gpu": 2})))
 
 
 def check(world: World) -> None:

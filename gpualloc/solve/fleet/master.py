@@ -15,7 +15,7 @@ from gpualloc.solve.fleet.price import Pricer
 from gpualloc.solve.highs import INFINITY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gpualloc.solve.columns import Relaxed
     from gpualloc.solve.fleet.price import Counts
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 ROUNDS = 80
 CLOSE = 1e-4
 """Columns are generated until the bound is this near, as a part of the value, or says the same whole number."""
+
+OFF = (1.03, 1.2)
+"""Factors on prices for patterns that are nearly worth it."""
+
+MOST_PAIRED = 15
+"""With more kinds than this, prices are changed for one at a time."""
 
 _NOISE = 1e-4
 
@@ -239,6 +245,22 @@ class Master:
                 new = True
         return missing, new
 
+    def enrich(self, relaxed: Relaxed) -> None:
+        """Add patterns of empty devices that are nearly worth it, so that whole numbers have a choice.
+
+        At prices a little off for one kind and for each pair of kinds the best patterns hold more or less of them.
+        """
+        worth = {k: relaxed.duals[row] for k, row in self.kind_row.items()}
+        memo: dict[object, list[Counts]] = {}
+        for pool, pricer in zip(self.stock.pools, self.pricers, strict=True):
+            if not pool.empty:
+                continue
+            key = (tuple(pricer.kinds), pool.room, pool.slots)
+            if key not in memo:
+                memo[key] = [pricer.best(prices)[1] for prices in _around(worth, [k for k, _, _ in pricer.kinds])]
+            for counts in memo[key]:
+                self.add_pattern(pool, counts)
+
     def whole(self, nodes: int, gap: float) -> list[int] | None:
         """Solve in whole numbers over the columns there are."""
         values, _ = self.program.whole(self.limits, nodes, gap)
@@ -247,3 +269,12 @@ class Master:
     def total(self, tier: str, values: list[int]) -> int:
         """Return what a point has of a quantity."""
         return sum(getattr(column, tier) * value for column, value in zip(self.columns, values, strict=True) if value)
+
+
+def _around(worth: Mapping[int, float], kinds: list[int]) -> Iterator[dict[int, float]]:
+    """Yield prices with one kind dearer and one cheaper; of many kinds each alone only."""
+    for k in kinds:
+        for other in kinds if len(kinds) <= MOST_PAIRED else [k]:
+            for off in OFF:
+                # the same one twice: only that one, dearer
+                yield {**worth, other: worth[other] * (2 - off), k: worth[k] * off}

@@ -17,6 +17,7 @@ from gpualloc.solve.fleet.fill import Filler
 from gpualloc.solve.fleet.links import Links
 from gpualloc.solve.fleet.master import Master
 from gpualloc.solve.fleet.stock import Stock
+from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.greedy import Floor, drop_lonely, grow
 from gpualloc.solve.lexi import Optimum, Proof
 from gpualloc.solve.rules import faults
@@ -74,26 +75,37 @@ class Fleet:
         if placed != self._value("placed"):
             placed = self._place_more(placed)
         whole = placed == self._value("placed")
-        proofs = {"placed": Proof(placed, placed == self._value("placed"))}
-        moves = sum(job.previous is not None and job.home is None for job in problem.jobs) if self._all_placed() else 0
+        moves = forced_moves(problem) if self._all_placed() else 0
         settled = stays and self._everybody_stays() and whole
-        if problem.stability == "keep":
-            proofs["moves"] = Proof(moves, settled and moves == self._value("moves"))
         settled = settled and moves == self._value("moves")
-        if problem.spread:
-            self._try_grown(draft)
-            peak = peak_bound(problem, everybody=self._all_placed())
-            proofs["peak_load"] = Proof(peak, whole and peak == self._value("peak_load"))
-        else:
+        hosts = devices = at_hosts = None
+        if not problem.spread:
             if problem.stability == "keep" and not settled:
                 at_home = self._draft_of_stayers()
-                self._pack(at_home, whole=whole, settled=False)
+                self._pack(at_home)
             base = self._draft(stay=settled)
-            hosts, devices = self._pack(base, whole=whole, settled=settled)
-            proofs["hosts_used"], proofs["devices_used"] = hosts, devices
+            hosts, devices = self._pack(base)
+            at_hosts = self._value("hosts_used")
         self._try_grown(draft)
+        # from here on nothing changes: what is proven is told of this plan
+        proofs = {"placed": self._proof("placed", placed)}
+        if problem.stability == "keep":
+            proofs["moves"] = self._proof("moves", moves, sure=settled)
+            proofs["evictions"] = self._proof("evictions", 0)
         proofs |= self._granted(settled=settled)
+        if problem.spread:
+            peak = peak_bound(problem, everybody=self._all_placed())
+            proofs["peak_load"] = self._proof("peak_load", peak, sure=whole)
+        else:
+            sure = whole and (settled or problem.stability != "keep")
+            proofs["hosts_used"] = self._proof("hosts_used", hosts, sure=sure)
+            # the bound on devices is for as many hosts
+            same = at_hosts == self._value("hosts_used")
+            proofs["devices_used"] = self._proof("devices_used", devices if same else None, sure=sure)
         return self._optimum(proofs)
+
+    def _proof(self, name: str, bound: Amount | None, *, sure: bool = True) -> Proof:
+        return Proof(bound, proven=sure and bound == self._value(name))
 
     # drafts ---------------------------------------------------------------------------------------------------------
 
@@ -197,8 +209,7 @@ class Fleet:
         # only with everybody free to move does the program speak of every plan
         free = self._draft(stay=False)
         master = self._master(free)
-        proven = self._left_out(master)
-        bounds = tuple(max(a, b) for a, b in zip(bound if isinstance(bound, tuple) else (bound,), proven, strict=True))
+        bounds = self._left_out(master, bound)
         if bounds == self._value("placed"):
             return bounds
         if self.problem.stability == "keep":
@@ -206,7 +217,7 @@ class Fleet:
             for part in LEAVE:
                 base = self._draft(stay=True, leave=set(order[: math.ceil(part * len(order))]))
                 program = self._master(base)
-                self._left_out(program)
+                self._left_out(program, bound)
                 values = program.whole(NODES, GAP)
                 if values is not None:
                     self._offer(self._expand(program, base, values), grown=False)
@@ -228,33 +239,37 @@ class Fleet:
                 waste[host] = sum(parts) / len(parts)
         return sorted(waste, key=lambda host: (-waste[host], host))
 
-    def _left_out(self, master: Master) -> list[int]:
-        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them."""
+    def _left_out(self, master: Master, known: Amount) -> tuple[int, ...]:
+        """Leave out as few as can be, priority by priority; return bounds on those placed, turned, and hold them.
+
+        ``known`` are bounds from elsewhere. The program is held to the tighter of both, not to what only it believes
+        possible: a priority would else be bounded by plans that place too many of the one before.
+        """
         kinds = self.problem.kinds
-        found = []
-        for priority in priorities(self.problem):
+        found: list[int] = []
+        sure = known if isinstance(known, tuple) else (known,)
+        for priority, least in zip(priorities(self.problem), sure, strict=True):
             mine = {k for k in master.left_out if kinds[k].priority == priority}
             total = sum(kinds[job.kind].priority == priority for job in self.problem.jobs)
             master.aim(lambda column, mine=mine: 1.0 if column.kind in mine else 0.0)  # type: ignore[misc]  # bound now
             answer = master.generate()
             if answer is None:
-                found.append(-total)
+                found.append(least)
                 continue
-            lost = max(0, math.ceil(answer[0]))
+            lost = max(0, math.ceil(answer[0]), total + least)
             found.append(lost - total)
             row = {master.left_out[k]: 1.0 for k in mine}
             if row:
                 master.program.row(row, 0.0, max(answer[1].objective, lost) + 1e-6)
-        return found
+        return tuple(found)
 
     # pack -----------------------------------------------------------------------------------------------------------
 
-    def _pack(self, base: Draft, *, whole: bool, settled: bool) -> tuple[Proof, Proof]:
-        """Use few hosts and few devices."""
+    def _pack(self, base: Draft) -> tuple[int | None, int | None]:
+        """Use few hosts and few devices; return bounds on both, the second for as many hosts as the plan has."""
         problem = self.problem
         used_hosts = sum(count > 0 for count in base.floor.used_on)
         used_devices = sum(base.floor.used_on)
-        sure = whole and (settled or problem.stability != "keep")
         master = self._master(base)
         for priority, placed in zip(priorities(problem), self._tuple("placed"), strict=True):
             mine = {k: column for k, column in master.left_out.items() if problem.kinds[k].priority == priority}
@@ -264,14 +279,10 @@ class Fleet:
         master.aim(lambda column: float(column.hosts))
         answer = master.generate()
         if answer is None:
-            return Proof(None, proven=False), Proof(None, proven=False)
+            return None, None
         hosts = used_hosts + max(0, math.ceil(answer[0]))
         devices = self._few_devices(master, base, hosts - used_hosts)
-        bound_hosts = Proof(hosts, sure and hosts == self._value("hosts_used"))
-        if devices is None:
-            return bound_hosts, Proof(None, proven=False)
-        devices += used_devices
-        return bound_hosts, Proof(devices, bound_hosts.proven and devices == self._value("devices_used"))
+        return hosts, None if devices is None else devices + used_devices
 
     def _few_devices(self, master: Master, base: Draft, hosts: int) -> int | None:
         """Use few devices on few hosts, then link well, then follow the later tiers; return a bound on the devices."""
@@ -284,6 +295,9 @@ class Fleet:
             if answer is None:
                 continue
             values = master.whole(NODES, GAP)
+            if values is None and not more:
+                master.enrich(answer[1])
+                values = master.whole(NODES, GAP)
             if values is None:
                 continue
             self._offer(self._expand(master, base, values))

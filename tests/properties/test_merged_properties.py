@@ -54,7 +54,9 @@ def services(draw: st.DrawFn, names: list[str], file: int) -> list[str]:
     extends = others and draw(st.integers(0, 2)) > 0
     if extends:
         other = draw(st.sampled_from(others))
-        lines.append(f"    extends: {draw(st.sampled_from((other, f'{{service: {other}, file: c{file}.yaml}}')))}")
+        # In a chain, Compose follows tags for sure only where the file is named.
+        named = f"{{service: {other}, file: c{file}.yaml}}"
+        lines.append(f"    extends: {draw(st.sampled_from((other, named))) if len(names) == 2 else named}")
     tag = draw(st.sampled_from(("", "!override "))) if later or extends else ""
     match draw(st.sampled_from(("none", "devices", "devices", "runtime", "ask", "reset"))):
         case "devices":

@@ -112,7 +112,8 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if isinstance(base, list) and isinstance(over, list):
         combined = [*base, *strip(over)]
         return [item for n, item in enumerate(combined) if path not in _UNIQUE or item not in combined[:n]]
-    if isinstance(base, (dict, list)) or isinstance(over, (dict, list)):
+    extension = path[0].startswith("x-")
+    if not extension and (isinstance(base, (dict, list)) or isinstance(over, (dict, list))):
         summary = f"{'.'.join(path)}: cannot lay {_kind(over)} over {_kind(base)}"
         raise fail("merge", summary, place, "write both in the same form")
     return over

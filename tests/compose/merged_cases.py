@@ -552,6 +552,20 @@ services:
 """,
         edited=(1,),
     ),
+    "left alone in one file, and not in a later one": Case(
+        """\
+services:
+  w:
+    image: i
+    gpus: [{count: 1}]
+    x-gpualloc: false
+%%
+services:
+  w:
+    x-gpualloc: {exclusive: true}
+""",
+        edited=(0,),
+    ),
 }
 
 REFUSED = {

@@ -14,7 +14,7 @@ from gpualloc.errors import fail
 if TYPE_CHECKING:
     from gpualloc.errors import Place
 
-_REPLACED = frozenset((("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
+_REPLACED = frozenset((("extends",), ("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
 _VARIABLES = frozenset(
     (("environment",), ("labels",), ("annotations",), ("deploy", "labels"), ("sysctls",), ("build", "args"))
 )
@@ -27,7 +27,7 @@ def merge_service(base: dict[str, Any], over: dict[str, Any], place: Place) -> d
 
     Raises GpuallocError (``merge``) where the two have values of different kinds, as Compose does.
     """
-    return _mapping(base, over, (), place)
+    return _mapping(strip(base), over, (), place)  # tags are for what they are laid over
 
 
 def is_reset(value: Any) -> bool:
@@ -40,7 +40,8 @@ def strip(value: Any) -> Any:
     if isinstance(value, Tagged):
         return None if value.tag == "!reset" else strip(value.value)
     if isinstance(value, dict):
-        return {k: strip(v) for k, v in value.items() if not is_reset(v)}
+        plain = {k: strip(v) for k, v in value.items() if not is_reset(v)}
+        return Listed(plain) if isinstance(value, Listed) else plain
     if isinstance(value, list):
         return [strip(v) for v in value]
     return value
@@ -111,7 +112,8 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if isinstance(base, list) and isinstance(over, list):
         combined = [*base, *strip(over)]
         return [item for n, item in enumerate(combined) if path not in _UNIQUE or item not in combined[:n]]
-    if isinstance(base, (dict, list)) or isinstance(over, (dict, list)):
+    extension = path[0].startswith("x-")
+    if not extension and (isinstance(base, (dict, list)) or isinstance(over, (dict, list))):
         summary = f"{'.'.join(path)}: cannot lay {_kind(over)} over {_kind(base)}"
         raise fail("merge", summary, place, "write both in the same form")
     return over

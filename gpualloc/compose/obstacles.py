@@ -56,8 +56,8 @@ class Neighbours:
                 result.containers.setdefault(str(container), service)
             for key, text in _joins(service):
                 result.joined[text].append((service, key))
-            for file, name in _extends(service):
-                result.extended[file, name].append(service)
+            for file, name in service.inherits():
+                result.extended[_path(file.source.path), name].append(service)
             for key in KEYS:
                 for item in strip(service.data.get(key)) or ():
                     name = str(item) if key == "depends_on" else split_name(str(item))[0]
@@ -85,16 +85,6 @@ def _joins(service: Service) -> Iterator[tuple[str, str]]:
     contexts = build.get("additional_contexts") if isinstance(build, dict) else None
     for text in contexts.values() if isinstance(contexts, dict) else contexts or ():
         yield "build", str(text).rpartition("=")[2]
-
-
-def _extends(service: Service) -> Iterator[tuple[str, str]]:
-    value = service.data.get("extends")
-    if value is None:
-        return
-    name = value.get("service") if isinstance(value, dict) else value
-    other = value.get("file") if isinstance(value, dict) else None
-    home = service.file.source.path
-    yield _path(home.parent / str(other) if other else home), str(name)
 
 
 def _path(path: os.PathLike[str]) -> str:

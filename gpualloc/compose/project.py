@@ -199,10 +199,11 @@ def _service(
 ) -> Service:
     wanted = strip(then.data.get("profiles")) or []
     names = [wanted] if isinstance(wanted, str) else wanted
+    data = strip(then.data)
     return Service(
         name=name,
-        data=strip(then.data),
-        now=strip(now.data) if now is not None else {},
+        data=data,
+        now=data if now is then else strip(now.data) if now is not None else {},
         base=strip(then.base),
         file=then.holder,
         ask=then.ask,

@@ -96,8 +96,12 @@ class Proof:
         effect where another of the same file extends it without naming the file, and is read first.
         """
         name = member.worker.name
-        for part in self.merged[name].parts if name in self.merged else ():
-            if not part.base or not any(_tagged(part.own, path) for path in _TAGGED):
+        if self.over is not None or name not in self.merged:
+            return
+        ours = {path for path in _TAGGED if not any(_tagged(part.own, path) for part in member.service.parts)}
+        for part in self.merged[name].parts:
+            # Other tags in an environment are people's own, and none of them is about what is planned.
+            if not part.base or not any(_tagged(part.own, path) for path in {*_TAGGED[1:], *ours}):
                 continue
             above = next(iter(self._above_in(part.file.shown, name)), None)
             if above is not None:

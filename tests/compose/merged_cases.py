@@ -523,6 +523,49 @@ services:
         edited=(0,),
         bare={"v": None},
     ),
+    "extends in two files, in two forms": Case(
+        """\
+services:
+  w:
+    image: i
+    gpus: [{count: 1}]
+  v:
+    extends: {service: w}
+%%
+services:
+  w: {labels: {a: b}}
+  v:
+    extends: w
+""",
+        edited=(0,),
+    ),
+    "a tag that has nothing below it": Case(
+        """\
+services:
+  w:
+    image: i
+    deploy: {resources: {reservations: {devices: !override [{count: 1, capabilities: [gpu]}]}}}
+%%
+services:
+  w:
+    deploy: {resources: {reservations: {devices: [{count: 1, capabilities: [gpu]}]}}}
+""",
+        edited=(1,),
+    ),
+    "left alone in one file, and not in a later one": Case(
+        """\
+services:
+  w:
+    image: i
+    gpus: [{count: 1}]
+    x-gpualloc: false
+%%
+services:
+  w:
+    x-gpualloc: {exclusive: true}
+""",
+        edited=(0,),
+    ),
 }
 
 REFUSED = {

@@ -74,6 +74,8 @@ def _ways(problem: Problem, host: int, sizes: list[int], devices: int) -> Iterat
 def _best_score(problem: Problem, host: int, count: int) -> int:
     """Return the best link score of so many devices of a host, or a bound on it where there are many to choose from."""
     members, pairs = problem.host_devices[host], problem.pairs(host)
+    if not pairs:
+        return 0
     # devices that nobody may have are free in any case
     fixed = [d for d in members if not problem.eligible[d]]
     rest = [d for d in members if problem.eligible[d]]

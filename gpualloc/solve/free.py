@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from itertools import combinations, product
+from itertools import product
+from operator import add
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from gpualloc.solve.problem import Problem
 
 MOST_STATES = 5_000
-MOST_SETS = 1_000
+MOST_SETS = 15_000
 
 State = tuple[int, tuple[int, ...]]
 """How many hosts are used, and how many devices of each size."""
@@ -71,9 +72,31 @@ def _ways(problem: Problem, host: int, sizes: list[int], devices: int) -> Iterat
 
 
 def _best_score(problem: Problem, host: int, count: int) -> int:
-    """Return the best link score of so many devices of a host, or a bound on it where they are many."""
+    """Return the best link score of so many devices of a host, or a bound on it where there are many to choose from."""
     members, pairs = problem.host_devices[host], problem.pairs(host)
-    if math.comb(len(members), count) <= MOST_SETS:
-        return max(problem.set_score(devices) for devices in combinations(members, count))
-    best = sorted((score for score, _ in pairs.values()), reverse=True)
-    return sum(best[: math.comb(count, 2)])
+    if not pairs:
+        return 0
+    # devices that nobody may have are free in any case
+    fixed = [d for d in members if not problem.eligible[d]]
+    rest = [d for d in members if problem.eligible[d]]
+    count -= len(fixed)
+    if math.comb(len(rest), count) > MOST_SETS:
+        best = sorted((score for score, _ in pairs.values()), reverse=True)
+        return sum(best[: math.comb(count + len(fixed), 2)])
+    link = {(a, b): score for (a, b), (score, _) in pairs.items()}
+    link |= {(b, a): score for (a, b), score in link.items()}
+    worth = [sum(link.get((d, other), 0) for other in fixed) for d in rest]
+    rows = [[link.get((a, b), 0) for b in rest] for a in rest]
+    return problem.set_score(tuple(fixed)) + _best_of(rows, worth, 0, count)
+
+
+def _best_of(rows: list[list[int]], worth: list[int], start: int, count: int) -> int:
+    """Return the best score of so many from ``start`` on: what each is worth beside those chosen, and their pairs."""
+    if count == 0:
+        return 0
+    if count == 1:
+        return max(worth[start:])
+    return max(
+        worth[n] + _best_of(rows, list(map(add, worth, rows[n])), n + 1, count - 1)
+        for n in range(start, len(rows) - count + 1)
+    )

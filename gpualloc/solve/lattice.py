@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
 MOST_AMOUNTS = 12
 """With more different amounts than this nearly every number is a sum."""
@@ -16,7 +16,7 @@ MOST_AMOUNTS = 12
 MOST_BITS = 200_000
 
 
-def rounded(bound: int, amounts: Iterable[int]) -> int:
+def rounded(bound: int, amounts: Collection[int]) -> int:
     """Return the least number at or above a bound that is a sum of the amounts, each as often as you like.
 
     The amounts are all positive or all negative; else, and where it would take too long, the bound is as good as known.

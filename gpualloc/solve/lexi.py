@@ -18,6 +18,7 @@ from gpualloc.solve.expand import expand
 from gpualloc.solve.forced import forced_moves
 from gpualloc.solve.formulation import Formulation, add
 from gpualloc.solve.free import most_free_score
+from gpualloc.solve.narrow import narrow
 from gpualloc.solve.parts import minimum
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
@@ -69,6 +70,7 @@ class Driver:
         self.score = score_of(problem, start)
         self.rules = rules_of(problem)
         self.names = [rule.name for rule in self.rules]
+        self.priorities = sorted({problem.kinds[job.kind].priority for job in problem.jobs}, reverse=True)
         self.proofs: list[Proof] = []
         self.certain = True
         self.curves: list[tuple[int, Terms, float, float]] = []
@@ -126,11 +128,15 @@ class Driver:
             bound = value()
         met = bound is not None and bound >= value()
         if terms:
-            # a proven value is held from both sides: no plan that counts is below it, and the later bounds gain
             self.program.row(scaled, value() / scale - 0.01 if met else -math.inf, value() / scale + 0.01)
         if bound is None:
             return None, False
         return min(bound, value()), met
+
+    def hold(self, terms: Terms, value: int) -> None:
+        """Hold a proven value from both sides: no plan that counts is below it, and the later bounds gain."""
+        if terms:
+            self.program.row(terms, value - 0.01, value + 0.01)
 
     # ----------------------------------------------------------------------------------------------------------------
 
@@ -138,30 +144,35 @@ class Driver:
         """Place the most workers, priority by priority from the highest."""
         kinds = self.problem.kinds
         supply = self.formulation.supply
-        priorities = sorted({kinds[job.kind].priority for job in self.problem.jobs}, reverse=True)
         total = sum(supply.values())
-        if len(priorities) > 1 and sum(-part for part in self._tuple(number)) < total:
+        if len(self.priorities) > 1 and sum(-part for part in self._tuple(number)) < total:
             everybody: Terms = {}
             for terms in self.formulation.placed.values():
                 add(everybody, terms, -1.0)
             self.minimize(everybody)
         bounds: list[int | None] = []
         met = True
-        for level, priority in enumerate(priorities):
-            mine = [kind.number for kind in kinds if kind.priority == priority]
-            terms = {}
-            for kind in mine:
-                add(terms, self.formulation.placed[kind], -1.0)
-            most = sum(supply[kind] for kind in mine)
-            bound, level_met = self.whole(terms, partial(self._part, number, level), -most)
+        for level, priority in enumerate(self.priorities):
+            terms = self.placed_terms(priority)
+            most = sum(supply[kind.number] for kind in kinds if kind.priority == priority)
+            bound, level_met = self.whole(terms, partial(self.placed_part, level), -most)
             bounds.append(bound)
             met = met and level_met
         if None in bounds:
             return None, False
         return tuple(bound for bound in bounds if bound is not None) or turned((0,), rule.sense), met
 
-    def _part(self, number: int, level: int) -> int:
-        return self._tuple(number)[level]
+    def placed_terms(self, priority: int) -> Terms:
+        """Return the number of workers of a priority that are placed, turned."""
+        terms: Terms = {}
+        for kind in self.problem.kinds:
+            if kind.priority == priority:
+                add(terms, self.formulation.placed[kind.number], -1.0)
+        return terms
+
+    def placed_part(self, level: int) -> int:
+        """Return the turned number of workers placed of the priority at a level."""
+        return self._tuple(self.names.index("placed"))[level]
 
     def _tuple(self, number: int) -> tuple[int, ...]:
         amount = self.score[number]
@@ -199,6 +210,8 @@ class Driver:
                 return -sum(-grant > size for grant in self._tuple(number))
 
             met = self.whole(terms, above, -most)[1] and met
+        if met and self.certain:
+            narrow(self, [-grant for grant in self._tuple(number)])
         return (self.score[number] if met else None), met
 
     def hosts_used(self, number: int, rule: TierRule) -> Bound:  # noqa: ARG002 - as above

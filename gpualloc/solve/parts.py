@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FEW_COLUMNS = 120
 """Programs with more columns than this are solved over a part of them that proves as much."""
 
+LIKELY = (FEW_COLUMNS, 10 * FEW_COLUMNS)
+"""Numbers of likely columns that are searched for a good plan first."""
+
 FEW_NODES = 20
 """Nodes of the search for a good plan among the likely columns."""
 
@@ -43,11 +46,14 @@ def minimum(driver: Driver, scaled: Terms, value: Callable[[], int], scale: int,
     if reduced is None or len(reduced) <= FEW_COLUMNS:
         return _higher(bound, driver.minimize(scaled).bound, scale)
     # first a good plan, with the columns that the relaxation likes and those of the plan there is
-    likely = _likely(driver, relaxed.values or [], reduced)
-    answer = driver.program.minimize_part(scaled, likely, driver.limits, FEW_NODES)
-    driver.look(answer)
-    if bound is not None and value() <= bound:
-        return bound
+    order = _by_liking(driver, relaxed.values or [], reduced)
+    for size in LIKELY:
+        if len(reduced) <= size * 3 // 2:
+            break
+        answer = driver.program.minimize_part(scaled, sorted(order[:size]), driver.limits, FEW_NODES)
+        driver.look(answer)
+        if bound is not None and value() <= bound:
+            return bound
     # then all: a better plan has none of the columns whose reduced cost alone makes up for the difference
     within = value() / scale - 1 - relaxed.bound + _MARGIN
     keep = [column for column, cost in enumerate(reduced) if cost <= within]
@@ -59,10 +65,10 @@ def minimum(driver: Driver, scaled: Terms, value: Callable[[], int], scale: int,
     return _higher(bound, min(INFINITY if answer.infeasible else answer.bound, known / scale), scale)
 
 
-def _likely(driver: Driver, values: list[float], reduced: list[float]) -> list[int]:
-    """Return the columns most likely to make a good plan, ascending."""
+def _by_liking(driver: Driver, values: list[float], reduced: list[float]) -> list[int]:
+    """Return the columns in order of how likely they make a good plan."""
     here = driver.start() or values
-    order = sorted(
+    return sorted(
         range(len(reduced)),
         # of columns that are worth the same, some of every sort: scattered by a multiplicative hash
         key=lambda column: (
@@ -72,7 +78,6 @@ def _likely(driver: Driver, values: list[float], reduced: list[float]) -> list[i
             column * 2654435761 % 2**32,
         ),
     )
-    return sorted(order[:FEW_COLUMNS])
 
 
 def _higher(known: int | None, bound: float, scale: int) -> int | None:

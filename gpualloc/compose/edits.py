@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import Tagged, at, escaped
+from gpualloc.compose.data import Tagged, at, escaped, truth
 from gpualloc.compose.document import resolve
 from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
 from gpualloc.compose.patch import Edit
@@ -136,7 +136,7 @@ def visible_devices(service: Service, placement: Placement, policy: Policy) -> s
     """
     by_uuid = (
         policy.write.cuda_visible_devices == "uuid"
-        or bool(service.data.get("privileged"))
+        or truth(service.data.get("privileged"))
         or any(d.uuid.startswith(MIG_PREFIX) for d in placement.devices)
     )
     value = ",".join(d.uuid if by_uuid else str(n) for n, d in enumerate(placement.devices))

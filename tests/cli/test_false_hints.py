@@ -75,3 +75,15 @@ def test_a_saved_plan_is_stale_where_its_gpus_are_to_be_done_without(
     assert refused.code == 2
     assert "web no longer fits where it was planned" in refused.err
     assert path.read_text() == before
+
+
+def test_a_variable_that_the_host_passes_can_hide_gpus(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "compose.yaml"
+    path.write_text("services:\n  web: {image: i, gpus: [{count: 1}], environment: [CUDA_VISIBLE_DEVICES]}\n")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert "CUDA_VISIBLE_DEVICES=3 leaves web no GPU at all" in run("check", *MACHINE).out
+    assert run("apply", "-y", *MACHINE).code == 0
+    assert "CUDA_VISIBLE_DEVICES=0" in path.read_text()
+    assert run("check", *MACHINE).code == 0

@@ -183,6 +183,16 @@ def test_variables_from_the_environment_outrank_the_env_file(tmp_path: Path) -> 
     assert only_role(demand(tmp_path, text, dotenv="N=2\n", env={"N": "1"})).request.gpus == ONE
 
 
+def test_a_variable_without_a_value_has_the_hosts(tmp_path: Path) -> None:
+    text = service("runtime: nvidia\nenvironment: [NVIDIA_VISIBLE_DEVICES]")
+    assert only_role(demand(tmp_path, text)).request.gpus == ALL
+    found = only_role(demand(tmp_path, text, env={"NVIDIA_VISIBLE_DEVICES": "2,3"}))
+    assert found.request.gpus == TWO
+    assert found.request.workers[0].pinned == ("2", "3")
+    mapped = text.replace("[NVIDIA_VISIBLE_DEVICES]", "{NVIDIA_VISIBLE_DEVICES: }")
+    assert only_role(demand(tmp_path, mapped, dotenv="NVIDIA_VISIBLE_DEVICES=1\n")).request.workers[0].pinned == ("1",)
+
+
 def test_an_active_profile_counts_and_another_is_noted(tmp_path: Path) -> None:
     text = service("gpus: [{device_ids: ['0']}]\nprofiles: [later]")
     assert only_role(demand(tmp_path, text, profiles=("later",))).service.name == "w"

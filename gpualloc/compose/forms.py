@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,7 +129,7 @@ def _named(
 
 def _check_keys(entry: dict[str, Any], kind: Kind, bad: Callable[..., GpuallocError]) -> None:
     unknown = next((k for k in entry if k not in _ENTRY_KEYS and not k.startswith("x-")), None)
-    if unknown is not None:
+    if unknown is not None and kind == "devices":  # the schema lets other keys be under gpus
         raise bad(
             f"a device request has no key {shown(unknown)}", f"its keys are {', '.join(sorted(_ENTRY_KEYS))}", unknown
         )
@@ -161,8 +162,8 @@ def _device_ids(entry: dict[str, Any], bad: Callable[..., GpuallocError]) -> lis
 def _count(value: Any, bad: Callable[..., GpuallocError]) -> GpuCount:
     if value is None or (isinstance(value, str) and value.lower() == "all"):
         return ALL
-    text = str(value).strip()
-    number = int(text) if not isinstance(value, bool) and text.removeprefix("-").isdigit() else None
+    text = str(value)  # what Go's strconv.Atoi reads
+    number = int(text) if not isinstance(value, bool) and re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
     if number == -1:  # what `docker compose config` prints for all
         return ALL
     if number is None or number < 0:

@@ -265,6 +265,10 @@ class Layers:
         check_merges(document, mapping)
         if isinstance(data, dict) and "environment" in data:
             data["environment"] = _passed(by_name(data["environment"]), environment)
+            if not isinstance(strip(data["environment"]) or {}, dict):
+                found = document.at(lookup(node, ("environment",)) or node)
+                hint = "write NAME: value under it, or - NAME=value"
+                raise fail("compose-shape", f"the environment of {name} is neither a mapping nor a list", found, hint)
         substitute = partial(self._substitute, document, environment, node)
         for path in _READ:
             data = _interpolated(data, path, substitute, path)

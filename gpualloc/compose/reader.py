@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from gpualloc.model import Policy, PortRule
 
 
+MAX_WORKERS = 100_000
+"""More workers of one role than any cluster runs: a slip of the pen, which would take all memory to plan."""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One worker of a role, with the service to write for it, and the forms that one asks in.
@@ -180,6 +184,9 @@ def _read(subject: _Subject, policy: Policy, alone: list[Left]) -> Role | Observ
     replicas = written if subject.wanted is None else subject.wanted
     if count.max == 0 or replicas <= 0:
         return None
+    if replicas > MAX_WORKERS:
+        hint = f"gpualloc plans up to {MAX_WORKERS} workers of a role"
+        raise fail("replicas", f"{name} is to have {replicas} workers", service.place(), hint)
     members = _members(subject, forms, written, replicas)
     request = Request(
         role=name,

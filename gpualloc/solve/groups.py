@@ -168,6 +168,7 @@ def _fill(
 
 def draws_of(sizes: list[int], least: int, most: int) -> int:
     """Return in how many ways between ``least`` and ``most`` devices can be drawn from groups of these sizes."""
+    most = min(most, sum(sizes))
     ways = [1] + [0] * most
     for size in sizes:
         ways = [sum(ways[total - count] for count in range(min(size, total) + 1)) for total in range(most + 1)]

@@ -159,3 +159,16 @@ def test_no_driver_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pytest.skip("this host has a driver")
     assert result.code == 2
     assert "--inventory" in result.err
+
+
+@pytest.mark.parametrize(
+    ("asks", "code"),
+    [
+        ("gpus: [{count: 99999999999}]", 3),
+        ("x-gpualloc: {gpus: 999999}", 3),
+        ("x-gpualloc: {gpus: {min: 1, max: 999999}}", 0),
+    ],
+)
+def test_more_gpus_than_there_can_be(run: Run, tmp_path: Path, asks: str, code: int) -> None:
+    (tmp_path / "compose.yaml").write_text(f"services:\n  web: {{image: i, {asks}}}\n")
+    assert run("plan", "--inventory", "sim:4xl40s").code == code

@@ -53,6 +53,9 @@ _READ: tuple[tuple[str, ...], ...] = (
 """What is interpolated: a variable that is missing elsewhere is Compose's business at ``up``, not ours."""
 
 
+_LISTS = ("devices", "links", "ports", "profiles", "volumes_from")
+_LISTS_OR_MAPPINGS = ("depends_on", "environment", "networks")
+
 _GONE = frozenset(("extends", "file-missing"))
 
 _TOP_LEVEL = frozenset(
@@ -265,10 +268,7 @@ class Layers:
         check_merges(document, mapping)
         if isinstance(data, dict) and "environment" in data:
             data["environment"] = _passed(by_name(data["environment"]), environment)
-            if not isinstance(strip(data["environment"]) or {}, dict):
-                found = document.at(lookup(node, ("environment",)) or node)
-                hint = "write NAME: value under it, or - NAME=value"
-                raise fail("compose-shape", f"the environment of {name} is neither a mapping nor a list", found, hint)
+        _check_shapes(document, node, data, name)
         substitute = partial(self._substitute, document, environment, node)
         for path in _READ:
             data = _interpolated(data, path, substitute, path)
@@ -377,6 +377,22 @@ def _decides(data: Any, path: tuple[str | int, ...]) -> bool:
         if depth and data is None and path[0] == "environment":
             return True  # it passes the host's value
     return data is not None
+
+
+def _check_shapes(document: Document, node: Node, data: dict[str, Any], name: str) -> None:
+    """Raise GpuallocError (``compose-shape``) where a list or mapping of a service is something else."""
+    for key in (*_LISTS, *_LISTS_OR_MAPPINGS):
+        value = strip(data.get(key))
+        if value is None or isinstance(value, list) or (key in _LISTS_OR_MAPPINGS and isinstance(value, dict)):
+            continue
+        where = document.at(lookup(node, (key,)) or node, f"services.{name}.{key}")
+        kind = "a list" if key in _LISTS else "a list or a mapping"
+        raise fail("compose-shape", f"{key} of {name} must be {kind}", where, "begin each line under it with a dash")
+    values = strip(data.get("environment")) or {}
+    for variable in GPU_VARIABLES:
+        if isinstance(values.get(variable), (list, dict)):
+            where = document.at(lookup(node, ("environment", variable)) or node, f"services.{name}.environment")
+            raise fail("compose-shape", f"{variable} of {name} must be a text", where, f'write {variable}: "0,1"')
 
 
 def _passed(variables: Any, environment: MappingType[str, str]) -> Any:

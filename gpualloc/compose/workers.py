@@ -111,6 +111,8 @@ def aliases(service: Service, alias: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, entry in named.items():
         own = entry.get("aliases") or [] if isinstance(entry, dict) else []
+        if not isinstance(own, list):
+            raise refused(service, "networks", f"its aliases in {name} are no list", "write aliases: [name]")
         result[name] = {"aliases": own if alias in own else [*own, alias]}
     return result
 

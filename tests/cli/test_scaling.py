@@ -174,3 +174,12 @@ def test_policies_name_the_role(run: Run, path: Path) -> None:
     (path.parent / "policies" / "none.yaml").write_text("version: 1\nignore: [worker]\n")
     ignored = run("plan", "--policy", "none", *MACHINE)
     assert "worker keeps its pins" in ignored.err
+
+
+def test_aliases_that_are_no_list_are_refused(run: Run, path: Path) -> None:
+    text = TEXT.replace("    image: i\n", "    image: i\n    networks: {default: {aliases: 5}}\n")
+    path.write_text(text)
+    refused = run("apply", "-y", *MACHINE)
+    assert refused.code == 2
+    assert "its aliases in default are no list [replicas-split]" in refused.err
+    assert path.read_text() == text

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NODES = 2_000
 _MOST_HINTS = 2
 _LARGE = 400
-_MOST_SOLVES = 60
+_MOST_SOLVES = 30
 """Changed problems solved for all unplaced workers together: of hundreds of roles left out, the first are told."""
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 SQUARES = 1e4
 """Tiers that are not whole numbers are solved in these fractions, far above HiGHS's tolerance of 1e-6 on a gap."""
 
+MOST_SQUARES = 2_500_000
+"""Rows times columns: above, sums of squares are bounded by their relaxation only; the search would take minutes."""
+
 _SLACK = 1e-7
 _ROUNDS = 40
 
@@ -370,6 +373,9 @@ class Driver:
         point = self.start()
         bound, met = -math.inf, False
         for step in (self.program.relax, self.program.minimize):
+            size = len(self.program.rows) * len(self.program.lower)
+            if step == self.program.minimize and size > MOST_SQUARES:
+                break
             for _ in range(_ROUNDS):
                 if point is not None:
                     self._tangent(mine, point)

@@ -8,6 +8,7 @@ from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
 from gpualloc.checks.state import APPLY, finding, state_of
+from gpualloc.compose.data import truth
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
@@ -126,11 +127,16 @@ def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
     if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
     known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
-    if known:
+    if known and not _on_wsl2(state, member):  # there requests stay as they are
         summary = (
             f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
         yield finding("index-id", summary, state.place(member), f"UUIDs stay: {APPLY}", "warning")
+
+
+def _on_wsl2(state: State, member: Member) -> bool:
+    hosts = {host.name: host.platform for host in state.workspace.inventory.hosts}
+    return any(hosts[state.devices[u].host] == "wsl2" for u in state.pinned(member) if u in state.devices)
 
 
 def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
@@ -144,11 +150,13 @@ def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
     everything = [u for u, d in state.devices.items() if d.host == state.devices[given[0]].host]
-    present = everything if service.now.get("privileged") else given
+    present = everything if truth(service.now.get("privileged")) else given
     if value is None:
         if set(present) != set(given):
             summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
-            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), APPLY)
+            named = state.workspace.policy.write.cuda_visible_devices != "none"
+            hint = APPLY if named else "drop privileged, or the policy's write.cuda_visible_devices: none"
+            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), hint)
         return
     shown = visible(value, present)
     if set(shown) == set(given):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpualloc.compose.files import read_source
 from gpualloc.compose.obstacles import Neighbours, check_obstacles
-from gpualloc.compose.swarm.hosts import HOST, host_files
+from gpualloc.compose.record import HOST, STACK
+from gpualloc.compose.swarm.hosts import host_files
 from gpualloc.compose.swarm.nodes import node_map
 from gpualloc.compose.swarm.record import combined, read_record
 from gpualloc.compose.swarm.setup import setup_text
-from gpualloc.compose.swarm.stack import STACK, Mode, Swarm, stack_of
+from gpualloc.compose.swarm.stack import Mode, Swarm, stack_of
 from gpualloc.errors import Diagnostic, Place, fail
 from gpualloc.policy.filters import refused_by_policy
 from gpualloc.solve.devices import flatten

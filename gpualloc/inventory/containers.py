@@ -29,7 +29,7 @@ _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
 _STACK = "com.docker.stack.namespace"
 _SWARM_SERVICE = "com.docker.swarm.service.name"
-"""A task of Swarm has these instead (docker/cli ``cli/compose/convert``, moby ``daemon/cluster/executor/container``)."""
+"""What a task of Swarm has instead (docker/cli ``cli/compose/convert``, moby ``daemon/cluster/executor``)."""
 
 _GRANTED = "DOCKER_RESOURCE_"
 """How the variables begin in which a task finds its generic resources (``swarm-resource`` of NVIDIA's toolkit)."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gpualloc.compose.files import read_source
 from gpualloc.compose.obstacles import Neighbours, check_obstacles
-from gpualloc.compose.swarm.hosts import HOST, host_files
+from gpualloc.compose.record import HOST, STACK
+from gpualloc.compose.swarm.hosts import host_files
 from gpualloc.compose.swarm.nodes import node_map
 from gpualloc.compose.swarm.record import combined, read_record
 from gpualloc.compose.swarm.setup import setup_text
-from gpualloc.compose.swarm.stack import STACK, Mode, Swarm, stack_of
+from gpualloc.compose.swarm.stack import Mode, Swarm, stack_of
 from gpualloc.errors import Diagnostic, Place, fail
 from gpualloc.policy.filters import refused_by_policy
 from gpualloc.solve.devices import flatten
@@ -63,11 +64,23 @@ class Written:
 
 
 def check_one_form(fleet: FleetOptions, override: str | None) -> None:
-    """Raise GpuallocError (``several-forms``) where a plan is to be written in two ways at once."""
+    """Raise GpuallocError (``several-forms``) where a plan is to be written in two ways at once.
+
+    And where an option of one way comes without it: ``idle-option``.
+    """
     given = {"--override": override, "--swarm": fleet.swarm, "--per-host": fleet.per_host}
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
         raise fail("several-forms", f"{' and '.join(named)} are two ways to write a plan", None, "give one of them")
+    needs: dict[str, tuple[bool, str | None, str]] = {
+        "--node-map": (bool(fleet.nodes), fleet.swarm, "--swarm FILE"),
+        "--swarm-mode": (fleet.mode != "uuid", fleet.swarm, "--swarm FILE"),
+        "--main": (fleet.main is not None, fleet.per_host, "--per-host DIR"),
+    }
+    for option, (present, way, needed) in needs.items():
+        if present and way is None:
+            hint = "give both, or neither"
+            raise fail("idle-option", f"{option} says nothing without {needed}", None, hint)
 
 
 def previous_of(fleet: FleetOptions, cwd: Path) -> Previous | None:

@@ -10,7 +10,7 @@ from gpualloc.compose.data import at, escaped
 from gpualloc.compose.edits import visible_devices
 from gpualloc.compose.forms import forms_of
 from gpualloc.compose.merge import variables
-from gpualloc.compose.override import MARK
+from gpualloc.compose.record import MARK, STACK
 from gpualloc.compose.swarm.dump import dump
 from gpualloc.compose.swarm.notes import Notes
 from gpualloc.compose.swarm.record import KEY, record_of
@@ -36,7 +36,6 @@ Mode = Literal["uuid", "generic"]
 KIND = "NVIDIA-GPU"
 """The kind of generic resource that a node's GPUs are (Docker docs, ``docker service create --generic-resource``)."""
 
-STACK = "this project as a stack for Docker Swarm"
 _VERSIONS = ((("oom_score_adj",), "3.13", "27.1"), (("healthcheck", "start_interval"), "3.12", "25.0"))
 """Keys with the schema that first has them, and the Docker whose command line first reads that."""
 _VERSION = "3.9"

@@ -8,10 +8,11 @@ from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
 from gpualloc.checks.state import APPLY, finding, state_of
+from gpualloc.compose.data import truth
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
-from gpualloc.planning import open_workspace
+from gpualloc.planning import open_workspace, with_texts
 from gpualloc.policy.filters import gib
 from gpualloc.render.words import counted
 from gpualloc.solve.devices import flatten
@@ -39,7 +40,18 @@ def check(
     """
     workspace = open_workspace(options, environ, cwd)
     before = load_inventory((since,)).inventory if since is not None else None
-    return workspace.warnings, tuple(findings(workspace, before))
+    found = findings(workspace, before)
+    if workspace.previous is not None and not any(each.severity == "error" for each in found):
+        found += _not_current(workspace, options, cwd)
+    return workspace.warnings, tuple(found)
+
+
+def _not_current(workspace: Workspace, options: Options, cwd: Path) -> Iterator[Diagnostic]:
+    """Find made files that would be made otherwise now, though every worker may stay where it is."""
+    planned = with_texts(workspace, state_of(workspace).outlook.applied, options, cwd)
+    for target in planned.changes:
+        summary = "it is not what gpualloc apply would write now: the project, the policy or the nodes have changed"
+        yield finding("not-current", summary, Place(target.shown), APPLY)
 
 
 def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diagnostic]:
@@ -47,6 +59,10 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
     state = state_of(workspace)
     found: list[Diagnostic] = []
     for role in workspace.demand.roles:
+        if workspace.whole is not None:  # the project's own files ask, and the made ones answer
+            for member in role.members:
+                found += (each for rule in (_not_made, lost, unfit) for each in rule(state, member))
+            continue
         found += _replicas(role)
         # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
         for member in role.members[:1] if role.shares else role.members:
@@ -84,6 +100,12 @@ def _replicas(role: Role) -> Iterator[Diagnostic]:
         yield finding("replicas-differ", summary, where, APPLY)
 
 
+def _not_made(state: State, member: Member) -> Iterator[Diagnostic]:
+    if not state.pinned(member):
+        summary = f"{member.worker.name} is not pinned: the files made before do not have it"
+        yield finding("not-pinned", summary, state.place(member), APPLY)
+
+
 def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
     if state.pinned(member):
         return
@@ -105,11 +127,16 @@ def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
     if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
     known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
-    if known:
+    if known and not _on_wsl2(state, member):  # there requests stay as they are
         summary = (
             f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
         yield finding("index-id", summary, state.place(member), f"UUIDs stay: {APPLY}", "warning")
+
+
+def _on_wsl2(state: State, member: Member) -> bool:
+    hosts = {host.name: host.platform for host in state.workspace.inventory.hosts}
+    return any(hosts[state.devices[u].host] == "wsl2" for u in state.pinned(member) if u in state.devices)
 
 
 def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
@@ -123,11 +150,13 @@ def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
     everything = [u for u, d in state.devices.items() if d.host == state.devices[given[0]].host]
-    present = everything if service.now.get("privileged") else given
+    present = everything if truth(service.now.get("privileged")) else given
     if value is None:
         if set(present) != set(given):
             summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
-            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), APPLY)
+            named = state.workspace.policy.write.cuda_visible_devices != "none"
+            hint = APPLY if named else "drop privileged, or the policy's write.cuda_visible_devices: none"
+            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), hint)
         return
     shown = visible(value, present)
     if set(shown) == set(given):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpualloc.model import Host
 from gpualloc.policy.filters import busy_detail, gib
 from gpualloc.solve.order import natural
 
@@ -39,57 +40,69 @@ def touched(change: Change, requests: Iterable[Request], pins: Mapping[str, Sequ
 def changes(
     before: Inventory, after: Inventory, held: Sequence[Device] = (), holds: Sequence[Device] = ()
 ) -> tuple[Change, ...]:
-    """Return what changed, host by host in the order of indices.
+    """Return what changed, host by host in the order of indices; with several hosts, each change names its host.
 
     ``held`` and ``holds`` are the devices before and after with what others hold of them; without, that is left out.
     Codes: ``gone``, ``new``, ``replaced``, ``renumbered``, ``unhealthy``, ``healthy``, ``degraded``, ``mig``,
     ``memory``, ``compute-mode``, ``links``, ``busy``, ``free``.
     """
-    old, new = _gpus(before), _gpus(after)
-    labels = {uuid: f"GPU {gpu.index}" for uuid, gpu in [*old.items(), *new.items()]}
-    found = [*_comings(old, new)]
-    found += _renumbered(old, new)
-    for uuid, gpu in new.items():
-        if uuid in old:
-            found += _same(old[uuid], gpu)
-    found += _holders(held, holds)
-    found += _links(before, after, old.keys() & new.keys(), labels)
+    if len(before.hosts) == len(after.hosts) == 1:
+        return tuple(_on_host(before.hosts[0], after.hosts[0], "", held, holds))
+    old, new = ({host.name: host for host in inventory.hosts} for inventory in (before, after))
+    found: list[Change] = []
+    for name in sorted({*old, *new}, key=natural):
+        was, now = (hosts.get(name) or Host(name, None, None, (), ()) for hosts in (old, new))
+        mine = ([device for device in devices if device.host == name] for devices in (held, holds))
+        found += _on_host(was, now, f" of {name}", *mine)
     return tuple(found)
 
 
-def _gpus(inventory: Inventory) -> dict[str, Gpu]:
-    hosts = sorted(inventory.hosts, key=lambda host: natural(host.name))
-    return {gpu.uuid: gpu for host in hosts for gpu in sorted(host.gpus, key=lambda gpu: gpu.index)}
+def _on_host(
+    before: Host, after: Host, of_host: str, held: Iterable[Device], holds: Iterable[Device]
+) -> Iterator[Change]:
+    old, new = _gpus(before), _gpus(after)
+    names = {uuid: f"GPU {gpu.index}{of_host}" for uuid, gpu in [*old.items(), *new.items()]}
+    yield from _comings(old, new, of_host)
+    yield from _renumbered(old, new, of_host)
+    for uuid, gpu in new.items():
+        if uuid in old:
+            yield from _same(old[uuid], gpu, names[uuid])
+    yield from _holders(held, holds, of_host)
+    yield from _links(before, after, old.keys() & new.keys(), names)
+
+
+def _gpus(host: Host) -> dict[str, Gpu]:
+    return {gpu.uuid: gpu for gpu in sorted(host.gpus, key=lambda gpu: gpu.index)}
 
 
 def _uuids(gpu: Gpu) -> tuple[str, ...]:
     return (gpu.uuid, *(part.uuid for part in gpu.mig or ()))
 
 
-def _comings(old: Mapping[str, Gpu], new: Mapping[str, Gpu]) -> Iterator[Change]:
+def _comings(old: Mapping[str, Gpu], new: Mapping[str, Gpu], of_host: str) -> Iterator[Change]:
     gone = {uuid: gpu for uuid, gpu in old.items() if uuid not in new}
     came = {gpu.pci_bus_id: gpu for uuid, gpu in new.items() if uuid not in old}
     for gpu in gone.values():
         other = came.get(gpu.pci_bus_id)
         if other is not None:
             del came[gpu.pci_bus_id]
-            detail = f"GPU {gpu.index} was replaced: {gpu.uuid} ({gpu.name}) by {other.uuid} ({other.name})"
+            detail = f"GPU {gpu.index}{of_host} was replaced: {gpu.uuid} ({gpu.name}) by {other.uuid} ({other.name})"
             yield Change("replaced", (*_uuids(gpu), *_uuids(other)), detail)
         else:
-            yield Change("gone", _uuids(gpu), f"GPU {gpu.index} ({gpu.uuid}, {gpu.name}) is gone")
+            yield Change("gone", _uuids(gpu), f"GPU {gpu.index}{of_host} ({gpu.uuid}, {gpu.name}) is gone")
     for gpu in came.values():
-        yield Change("new", _uuids(gpu), f"GPU {gpu.index} ({gpu.uuid}, {gpu.name}) is new")
+        yield Change("new", _uuids(gpu), f"GPU {gpu.index}{of_host} ({gpu.uuid}, {gpu.name}) is new")
 
 
-def _renumbered(old: Mapping[str, Gpu], new: Mapping[str, Gpu]) -> Iterator[Change]:
+def _renumbered(old: Mapping[str, Gpu], new: Mapping[str, Gpu], of_host: str) -> Iterator[Change]:
     moved = [gpu for uuid, gpu in new.items() if uuid in old and old[uuid].index != gpu.index]
     if moved:
-        detail = ", ".join(f"GPU {gpu.index} was GPU {old[gpu.uuid].index} before" for gpu in moved)
+        detail = ", ".join(f"GPU {gpu.index}{of_host} was GPU {old[gpu.uuid].index} before" for gpu in moved)
         yield Change("renumbered", tuple(gpu.uuid for gpu in moved), detail)
 
 
-def _same(old: Gpu, new: Gpu) -> Iterator[Change]:
-    name, own = f"GPU {new.index}", (new.uuid,)
+def _same(old: Gpu, new: Gpu, name: str) -> Iterator[Change]:
+    own = (new.uuid,)
     yield from _health(old, new, name)
     if new.memory_total_mib != old.memory_total_mib:
         was, now = (gib(m) if m is not None else "unknown" for m in (old.memory_total_mib, new.memory_total_mib))
@@ -128,22 +141,21 @@ def _mig(old: Gpu, new: Gpu, name: str) -> Iterator[Change]:
         yield Change("mig", uuids, detail)
 
 
-def _holders(held: Iterable[Device], holds: Iterable[Device]) -> Iterator[Change]:
+def _holders(held: Iterable[Device], holds: Iterable[Device], of_host: str) -> Iterator[Change]:
     before = {device.uuid: device for device in held}
     for device in holds:
         old = before.get(device.uuid)
         if old is None:
             continue
-        name = (
-            f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} of GPU {device.gpu.index}"
-        )
+        part = "" if device.mig is None else f"MIG {device.mig.profile} of "
+        name = f"{part}GPU {device.gpu.index}{of_host}"
         if device.busy and (not old.busy or device.holders != old.holders):
             yield Change("busy", (device.uuid,), f"{name} is busy: {busy_detail(device)}")
         elif old.busy and not device.busy:
             yield Change("free", (device.uuid,), f"{name} is free again")
 
 
-def _links(before: Inventory, after: Inventory, both: Iterable[str], labels: Mapping[str, str]) -> Iterator[Change]:
+def _links(before: Host, after: Host, both: Iterable[str], labels: Mapping[str, str]) -> Iterator[Change]:
     there = frozenset(both)
     old, new = _joined(before), _joined(after)
     for ends in sorted(old.keys() & new.keys(), key=sorted):
@@ -153,8 +165,8 @@ def _links(before: Inventory, after: Inventory, both: Iterable[str], labels: Map
             yield Change("links", (a, b), detail)
 
 
-def _joined(inventory: Inventory) -> dict[frozenset[str], Link]:
-    return {frozenset((link.a, link.b)): link for host in inventory.hosts for link in host.links}
+def _joined(host: Host) -> dict[frozenset[str], Link]:
+    return {frozenset((link.a, link.b)): link for link in host.links}
 
 
 def _shown(link: Link) -> str:

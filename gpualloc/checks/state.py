@@ -41,7 +41,10 @@ class State:
         return self.pins.by_worker.get(member.worker.name, ())
 
     def place(self, member: Member) -> Place:
-        """Return where a worker's request stands in the file as it is."""
+        """Return where a worker's request stands in the file as it is, or its devices in one that is made whole."""
+        previous = self.workspace.previous
+        if previous is not None and member.worker.name in previous.where:
+            return previous.where[member.worker.name]
         forms = self.forms[member.worker.name]
         path = forms[0].path if forms else ()
         for step in ("device_ids", "count"):
@@ -54,9 +57,10 @@ class State:
         device = self.devices.get(uuid)
         if device is None:
             return f"GPU {self.gpus[uuid].index}" if uuid in self.gpus else uuid
-        return (
+        name = (
             f"GPU {device.gpu.index}" if device.mig is None else f"MIG {device.mig.profile} of GPU {device.gpu.index}"
         )
+        return f"{name} of {device.host}" if len(self.workspace.inventory.hosts) > 1 else name
 
     def labels(self, uuids: tuple[str, ...]) -> str:
         """Return what messages call several devices."""

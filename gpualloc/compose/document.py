@@ -12,6 +12,7 @@ import bisect
 import gc
 import re
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ BREAKS = "\n\r\x85\u2028\u2029"
 
 _BREAK = re.compile(f"\r\n|[{BREAKS}]")
 _COLON = re.compile(r"[ \t]*:")
+_BLOCK = frozenset("|>")
+_QUOTES = frozenset("'\"")
 _BLOCK_HEADER = re.compile(r"(?:[&!]\S*[ \t]+)*[|>](?P<indicators>[-+0-9]*)")
 
 
@@ -196,11 +199,38 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def parse(text: str, file: str) -> Document:
-    """Parse a compose file's text.
+    """Parse a compose file's text; within ``parsing_once``, the same text only once.
 
     Raises GpuallocError: ``yaml`` for what is not YAML, ``yaml-key`` for duplicate or non-scalar keys, ``yaml-alias``
     for cycles and bombs, ``yaml-depth``, ``file-size``.
     """
+    known = _PARSED.get()
+    if known is None:
+        return _parse(text, file)
+    document = known.get((text, file))
+    if document is None:
+        document = known[text, file] = _parse(text, file)
+    return document
+
+
+_PARSED: ContextVar[dict[tuple[str, str], Document] | None] = ContextVar("parsed", default=None)
+
+
+@contextmanager
+def parsing_once(*documents: Document) -> Iterator[None]:
+    """Parse no text twice: edits are undone to prove that they can be, which gives the texts they were made to.
+
+    ``documents`` are known from the start. The garbage collector waits: it would walk all the trees again and again.
+    """
+    token = _PARSED.set({(document.text, document.file): document for document in documents})
+    try:
+        with without_collector():
+            yield
+    finally:
+        _PARSED.reset(token)
+
+
+def _parse(text: str, file: str) -> Document:
     import yaml  # noqa: PLC0415 - not needed by commands that read no compose file
 
     if len(text) > MAX_BYTES:
@@ -212,7 +242,7 @@ def parse(text: str, file: str) -> Document:
     ends.append(len(text))
     document = Document(file, text, [], starts, ends, len(text))
     try:
-        with _without_collector():
+        with without_collector():
             _Builder(document, yaml).build()
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(document, error) from None
@@ -223,8 +253,8 @@ def parse(text: str, file: str) -> Document:
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep the garbage collector out while a tree grows: it would walk all of it again and again, and find nothing."""
+def without_collector() -> Iterator[None]:
+    """Keep the garbage collector out while trees grow: it would walk all of them again and again, and find nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -265,8 +295,8 @@ class _Builder:
 
     def build(self) -> None:
         yaml = self.yaml
+        scalar = yaml.ScalarEvent
         handlers = {
-            yaml.ScalarEvent: self.scalar,
             yaml.MappingStartEvent: self.mapping,
             yaml.SequenceStartEvent: self.sequence,
             yaml.AliasEvent: self.alias,
@@ -275,11 +305,19 @@ class _Builder:
             yaml.DocumentStartEvent: self.document_start,
             yaml.DocumentEndEvent: self.document_end,
         }
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        for event in yaml.parse(self.document.text, Loader=loader):
-            handler = handlers.get(type(event))
-            if handler is not None:
-                handler(event, event.start_mark.index, event.end_mark.index)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(self.document.text)
+        try:
+            while True:
+                event = loader.get_event()
+                kind = type(event)
+                if kind is scalar:
+                    self.scalar(event, event.start_mark.index, event.end_mark.index)
+                elif kind in handlers:
+                    handlers[kind](event, event.start_mark.index, event.end_mark.index)
+                elif kind is yaml.StreamEndEvent:
+                    return
+        finally:
+            loader.dispose()
 
     def document_start(self, _event: object, _start: int, _end: int) -> None:
         self.anchors.clear()
@@ -290,14 +328,33 @@ class _Builder:
             self.document.end = start
 
     def scalar(self, event: Any, start: int, end: int) -> None:
-        style = event.style if event.style in {"'", '"', "|", ">"} else None
-        if style in {"|", ">"}:
+        style = event.style
+        if style in _BLOCK:
             end = _block_scalar_end(self.document, start, end, event.value)
+        elif style not in _QUOTES:
+            style = None
         node = Scalar(start, end, event.value, style, event.anchor, event.tag)
         if event.anchor:
             self.anchors[event.anchor] = node
             self.extents[id(node)] = 1, 0
-        self.add(node, 1, 0)
+        if not self.stack:
+            self.document.roots.append(node)
+            return
+        # What follows is put() and count() for the commonest case: most of a file is scalars in mappings.
+        parent = self.stack[-1]
+        holder = parent.node
+        parent.size += 1
+        if isinstance(holder, Sequence):
+            holder.items.append(node)
+        elif parent.key is None:
+            parent.key = node if node.tag is None and node.value not in holder.index else self.key(holder, node)
+        else:
+            if start == end:
+                self.settle(parent.key, node)
+            entry = Entry(parent.key, node)
+            holder.entries.append(entry)
+            holder.index[parent.key.value] = entry
+            parent.key = None
 
     def mapping(self, event: Any, start: int, end: int) -> None:
         self.open(Mapping(start, end, bool(event.flow_style), anchor=event.anchor, tag=event.tag))
@@ -316,6 +373,8 @@ class _Builder:
     def close(self, _event: object, _start: int, end: int) -> None:
         done = self.stack.pop()
         node = done.node
+        if done.size > 1:
+            done.depth = max(done.depth, 1)
         if node.flow:
             node.end = end
         elif isinstance(node, Mapping):
@@ -347,13 +406,14 @@ class _Builder:
         elif parent.key is None:
             parent.key = self.key(parent.node, node)
         else:
-            if isinstance(node, Scalar) and node.start == node.end:
-                # The parser marks a value that is not there by what comes next; it belongs behind its colon.
-                colon = _COLON.match(self.document.text, parent.key.end)
-                node.start = node.end = colon.end() if colon else parent.key.end
             parent.node.append(Entry(parent.key, node))
             parent.key = None
         self.count(node, size, depth)
+
+    def settle(self, key: Scalar, node: Scalar) -> None:
+        """Put a value that is not there behind its colon: the parser marks it by what comes next."""
+        colon = _COLON.match(self.document.text, key.end)
+        node.start = node.end = colon.end() if colon else key.end
 
     def count(self, node: Node, size: int, depth: int) -> None:
         """Add what a node holds, aliases followed, to the collection it stands in, and refuse bombs."""

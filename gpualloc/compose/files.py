@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import os
 import tempfile
@@ -15,7 +16,7 @@ from gpualloc.compose.document import MAX_BYTES
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -35,6 +36,27 @@ class Source:
         return self.bom + text.encode(self.encoding)
 
 
+NAMED = 3
+"""So many files are named where another one was meant."""
+
+
+def _meant(path: Path, shown: str) -> str:
+    """Say which file may be meant by one that is not there: the YAML files of its folder, the nearest name first."""
+    import difflib  # noqa: PLC0415 - only a mistake pays for it
+
+    try:
+        names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"} and p.is_file())
+    except OSError:
+        names = []
+    close = difflib.get_close_matches(path.name, names, n=1) or names[: len(names) == 1]
+    if close:
+        return f"did you mean {os.path.join(os.path.dirname(shown), close[0])}?"  # noqa: PTH118, PTH120 - as it was named
+    if names:
+        rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"name the compose file with -f; the YAML files there are {', '.join(names[:NAMED])}{rest}"
+    return "name the compose file with -f"
+
+
 def read_source(path: Path, shown: str) -> Source:
     """Read a compose file. ``shown`` is its name in messages.
 
@@ -45,7 +67,7 @@ def read_source(path: Path, shown: str) -> Source:
         with path.open("rb") as stream:
             data = stream.read(4 * MAX_BYTES + 1)
     except FileNotFoundError:
-        raise fail("file-missing", "there is no such file", where, "name the compose file with -f") from None
+        raise fail("file-missing", "there is no such file", where, _meant(path, shown)) from None
     except OSError as error:
         raise fail(
             "file-unreadable", f"cannot read it: {error.strerror}", where, "name a compose file with -f"
@@ -69,21 +91,52 @@ def decode(data: bytes, path: Path, shown: str) -> Source:
     return Source(path, text, bom, encoding, hashlib.sha256(data).hexdigest())
 
 
-def write_atomic(path: Path, data: bytes, shown: str) -> None:
-    """Replace a file's content at once, through a temporary file beside it; symlinks are followed, mode and owner kept.
+def make_folders(paths: Iterable[Path]) -> None:
+    """Make the folders that files are to be in. Raises GpuallocError (``file-write``)."""
+    folder = Path()
+    try:
+        for folder in dict.fromkeys(path.parent for path in paths):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "let this user write there, or name another place"
+        raise fail("file-write", f"cannot make the folder: {error.strerror}", Place(str(folder)), hint) from None
 
-    Raises GpuallocError (``file-write``); the old file is whole then.
+
+@dataclass(slots=True)
+class Staged:
+    """A file's new content in a temporary file beside it, on disk, ready to take its place."""
+
+    target: Path
+    shown: str
+    temporary: Path | None
+
+    def commit(self) -> None:
+        """Put it in place at once. Raises GpuallocError (``file-write``); the old file is whole then."""
+        try:
+            if self.temporary is not None:
+                self.temporary.replace(self.target)
+                self.temporary = None
+                _sync_directory(self.target.parent)
+        except OSError as error:
+            raise _cannot_write(error, self.shown) from None
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it was put in place."""
+        if self.temporary is not None:
+            self.temporary.unlink(missing_ok=True)
+
+
+def stage(path: Path, data: bytes, shown: str) -> Staged:
+    """Write a file's new content beside it; symlinks are followed, mode and owner kept.
+
+    Raises GpuallocError (``file-write``), and leaves nothing then.
     """
     target = Path(os.path.realpath(path))
-    temporary: str | None = None
+    staged = Staged(target, shown, None)
     try:
-        try:
-            status = target.stat()
-        except FileNotFoundError:
-            status = None
-        if status is not None and not os.access(target, os.W_OK):
-            raise PermissionError(13, "the file is read-only")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        status = _status(target)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+        staged.temporary = Path(name)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -94,15 +147,42 @@ def write_atomic(path: Path, data: bytes, shown: str) -> None:
             else:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
-        Path(temporary).replace(target)
-        temporary = None
-        _sync_directory(target.parent)
-    except OSError as error:
-        hint = "make the file and its folder writable, or write elsewhere with -o FILE"
-        raise fail("file-write", f"cannot write: {error.strerror or error}", Place(shown), hint) from None
+    except BaseException as error:
+        staged.discard()
+        if isinstance(error, OSError):
+            raise _cannot_write(error, shown) from None
+        raise
+    return staged
+
+
+def _status(target: Path) -> os.stat_result | None:
+    """Return a file's mode and owner; None where there is no file. Raises OSError where it must not be written."""
+    try:
+        status = target.stat()
+    except FileNotFoundError:
+        return None
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+    return status
+
+
+def write_atomic(path: Path, data: bytes, shown: str) -> None:
+    """Replace a file's content at once, through a temporary file beside it.
+
+    Raises GpuallocError (``file-write``); the old file is whole then.
+    """
+    staged = stage(path, data, shown)
+    try:
+        staged.commit()
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        staged.discard()
+
+
+def _cannot_write(error: OSError, shown: str) -> GpuallocError:
+    hint = "make the file and its folder writable, or write elsewhere with -o FILE"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        hint = "free some space, then run this again; the file is as it was"
+    return fail("file-write", f"cannot write: {error.strerror or error}", Place(shown), hint)
 
 
 def remove(path: Path, shown: str) -> None:
@@ -142,7 +222,8 @@ def lock(path: Path, shown: str) -> Iterator[None]:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown)) from None
+        hint = "let this user read and write the folder, or write elsewhere with -o FILE"
+        raise fail("file-write", f"cannot open its folder: {error.strerror}", Place(shown), hint) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -79,7 +79,8 @@ def _gpus(service: Service, data: dict[str, Any]) -> Iterator[Form]:
         yield Form("gpus", ("gpus",), ALL, None, (), None)
         return
     if not isinstance(value, list):
-        hint = "write gpus: all, or gpus: [{count: 1}]"
+        count = value if isinstance(value, int) and value > 0 else 1
+        hint = f"write gpus: [{{count: {count}}}], or gpus: all for every GPU"
         raise fail("request", f"{service.name}: gpus is {shown(value)}", service.place("gpus"), hint)
     for index, entry in enumerate(value):
         form = _entry(service, entry, ("gpus", index), "gpus")

@@ -14,7 +14,7 @@ from gpualloc.errors import fail
 if TYPE_CHECKING:
     from gpualloc.errors import Place
 
-_REPLACED = frozenset((("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
+_REPLACED = frozenset((("extends",), ("command",), ("entrypoint",), ("healthcheck", "test"), ("logging", "options")))
 _VARIABLES = frozenset(
     (("environment",), ("labels",), ("annotations",), ("deploy", "labels"), ("sysctls",), ("build", "args"))
 )
@@ -27,7 +27,12 @@ def merge_service(base: dict[str, Any], over: dict[str, Any], place: Place) -> d
 
     Raises GpuallocError (``merge``) where the two have values of different kinds, as Compose does.
     """
-    return _mapping(base, over, (), place)
+    return _mapping(strip(base), over, (), place)  # tags are for what they are laid over
+
+
+def is_reset(value: Any) -> bool:
+    """Return whether a value is what ``!reset`` leaves nothing of."""
+    return isinstance(value, Tagged) and value.tag == "!reset"
 
 
 def strip(value: Any) -> Any:
@@ -35,8 +40,8 @@ def strip(value: Any) -> Any:
     if isinstance(value, Tagged):
         return None if value.tag == "!reset" else strip(value.value)
     if isinstance(value, dict):
-        reset = {k for k, v in value.items() if isinstance(v, Tagged) and v.tag == "!reset"}
-        return {k: strip(v) for k, v in value.items() if k not in reset}
+        plain = {k: strip(v) for k, v in value.items() if not is_reset(v)}
+        return Listed(plain) if isinstance(value, Listed) else plain
     if isinstance(value, list):
         return [strip(v) for v in value]
     return value
@@ -52,6 +57,22 @@ def variables(value: Any) -> dict[str, str | None]:
         name, equals, text = _text(item).partition("=")
         result[name] = text if equals else None
     return result
+
+
+class Listed(dict[str, Any]):
+    """An environment, by name, that Compose has as a list: written so, or put together from two.
+
+    There is no key in it for ``!reset`` to take out.
+    """
+
+
+def by_name(value: Any) -> Any:
+    """Return an environment as a dict, whatever form it is written in, with Compose's tags in place."""
+    if isinstance(value, Tagged):
+        return Tagged(value.tag, by_name(value.value))
+    if isinstance(value, dict):
+        return {k: v if isinstance(v, Tagged) else variables({k: v})[k] for k, v in value.items()}
+    return Listed(variables(value)) if isinstance(value, list) else value
 
 
 def _text(value: Any) -> str:
@@ -80,7 +101,10 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if path in _REPLACED:
         return over
     if path in _VARIABLES:
-        return variables(base) | variables(over)
+        over = by_name(over)
+        gone = {} if isinstance(base, Listed) or not isinstance(over, dict) else over
+        left = {k: v for k, v in variables(base).items() if not is_reset(gone.get(k))}
+        return Listed(left | variables(over))
     if path in _NAMES:
         base, over = _named(base), _named(over)
     if isinstance(base, dict) and isinstance(over, dict):
@@ -88,7 +112,8 @@ def _value(base: Any, over: Any, path: tuple[str, ...], place: Place) -> Any:
     if isinstance(base, list) and isinstance(over, list):
         combined = [*base, *strip(over)]
         return [item for n, item in enumerate(combined) if path not in _UNIQUE or item not in combined[:n]]
-    if isinstance(base, (dict, list)) or isinstance(over, (dict, list)):
+    extension = path[0].startswith("x-")
+    if not extension and (isinstance(base, (dict, list)) or isinstance(over, (dict, list))):
         summary = f"{'.'.join(path)}: cannot lay {_kind(over)} over {_kind(base)}"
         raise fail("merge", summary, place, "write both in the same form")
     return over

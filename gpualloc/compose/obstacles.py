@@ -56,8 +56,8 @@ class Neighbours:
                 result.containers.setdefault(str(container), service)
             for key, text in _joins(service):
                 result.joined[text].append((service, key))
-            for file, name in _extends(service):
-                result.extended[file, name].append(service)
+            for file, name in service.inherits():
+                result.extended[_path(file.source.path), name].append(service)
             for key in KEYS:
                 for item in strip(service.data.get(key)) or ():
                     name = str(item) if key == "depends_on" else split_name(str(item))[0]
@@ -87,16 +87,6 @@ def _joins(service: Service) -> Iterator[tuple[str, str]]:
         yield "build", str(text).rpartition("=")[2]
 
 
-def _extends(service: Service) -> Iterator[tuple[str, str]]:
-    value = service.data.get("extends")
-    if value is None:
-        return
-    name = value.get("service") if isinstance(value, dict) else value
-    other = value.get("file") if isinstance(value, dict) else None
-    home = service.file.source.path
-    yield _path(home.parent / str(other) if other else home), str(name)
-
-
 def _path(path: os.PathLike[str]) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - as Compose does, links are not followed
 
@@ -109,7 +99,7 @@ def check_obstacles(role: Role, around: Neighbours, *, inside: bool) -> None:
     """
     service = role.service
     if inside and len(service.parts) > 1:
-        files = ", ".join(dict.fromkeys(file.shown for file in service.parts))
+        files = ", ".join(dict.fromkeys(part.file.shown for part in service.parts))
         raise refused(service, "", f"it is put together from several places in {files}", _OUTSIDE)
     ours = {member.service.name for member in role.members} | {one.name for one in role.surplus} | {service.name}
     _check_free(role, around, ours)
@@ -159,7 +149,7 @@ def _check_inside(service: Service, around: Neighbours, ours: set[str]) -> None:
             hint = f"move what they share into a service of its own that both extend, or {_OUTSIDE}"
             raise refused(service, "", f"{other.name} extends it", hint)
     for other, key in around.listed.get(service.name, ()):
-        if any(part is not service.file for part in other.parts):
+        if any(part.file is not service.file for part in other.parts):
             raise refused(service, "", f"{other.name} names it under {key}, in another file", _OUTSIDE)
 
 

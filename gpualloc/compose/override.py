@@ -13,7 +13,7 @@ from gpualloc.compose.data import Tagged, at, escaped, lookup, plain
 from gpualloc.compose.document import Mapping
 from gpualloc.compose.merge import merge_service, strip, variables
 from gpualloc.compose.obstacles import Neighbours, check_obstacles, refused
-from gpualloc.compose.record import KEY, VERSION
+from gpualloc.compose.record import KEY, MARK, OVERRIDE, VERSION
 from gpualloc.compose.references import KEYS, split_name
 from gpualloc.compose.replicas import REPLICAS
 from gpualloc.compose.workers import aliases, container_name
@@ -23,28 +23,53 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Mapping as MappingType
 
+    from gpualloc.compose.layers import ComposeFile
     from gpualloc.compose.patch import Edit
-    from gpualloc.compose.project import ComposeFile, Project, Service
+    from gpualloc.compose.project import Project, Service
     from gpualloc.compose.reader import Demand, Member, Role
     from gpualloc.compose.route import Path
     from gpualloc.compose.workers import Fresh
 
-MARK = "# Written by gpualloc: "
 STYLE = emit.Style(step=2, dash=2, newline="\n")
 
 
 def override_text(
     demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]], shown: str
-) -> str:
-    """Return the override file for these edits, all of them made with ``whole``.
+) -> str | None:
+    """Return the override file for these edits, all of them made with ``whole``; None where there is nothing to write.
 
-    ``fresh``: the workers that have no service of their own yet, by role. Raises GpuallocError (``replicas-split``) for
-    a role that cannot be divided.
+    ``fresh``: the workers that have no service of their own yet, by role. What the file has for services that are left
+    alone stays. Raises GpuallocError (``replicas-split``) for a role that cannot be divided.
     """
+    services = override_services(demand, project, edits, fresh)
+    if not services:
+        return None
+    files = [file.shown for file in project.files]
+    command = " ".join(f"-f {name}" for name in (*files, shown))
+    lines = [
+        f"{MARK}{OVERRIDE}. It is rewritten whole; change requests in {', '.join(files)}.",
+        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
+        *emit.entry_lines("services", services, STYLE),
+    ]
+    divided = [role for role in demand.roles if role.splits]
+    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
+    if project.override is not None:
+        known = project.override.record.roles
+        counts |= {name: {"replicas": known[name].replicas} for name in _left_divided(demand, project) if name in known}
+    if counts:
+        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
+    return "\n".join(lines) + "\n"
+
+
+def override_services(
+    demand: Demand, project: Project, edits: Iterable[Edit], fresh: MappingType[str, list[Fresh]]
+) -> dict[str, Any]:
+    """Return the services of an override file, in the project's order. Raises GpuallocError (``replicas-split``)."""
     divided = [role for role in demand.roles if role.splits]
     _check(demand.roles, project)
     workers = {role.name: [member.worker.name for member in role.members] for role in divided}
-    services: dict[str, Any] = {}
+    workers |= _left_divided(demand, project)
+    services = _left(demand, project, workers)
     for role in divided:
         own = {worker.number: worker for worker in fresh.get(role.name, ())}
         for member in role.members:
@@ -57,17 +82,36 @@ def override_text(
             services[service.name] = Tagged("!reset", None)
         elif names := _renamed(service, workers):
             services[service.name] = services.get(service.name, {}) | names
-    files = [file.shown for file in project.files]
-    command = " ".join(f"-f {name}" for name in (*files, shown))
-    lines = [
-        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
-        f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
-        *emit.entry_lines("services", services, STYLE),
-    ]
-    counts = {role.name: {"replicas": len(role.members)} for role in divided if len(role.members) != _written(role)}
-    if counts:
-        lines += emit.entry_lines(KEY, {"version": VERSION, "roles": counts, "services": {}}, STYLE)
-    return "\n".join(lines) + "\n"
+    order = [name for service in project.services for name in (*workers.get(service.name, ()), service.name)]
+    return {name: services[name] for name in order if name in services}
+
+
+def _left_divided(demand: Demand, project: Project) -> dict[str, list[str]]:
+    """Return the workers of the roles that are left alone, and divided in the override file as it is."""
+    inside = {service.name for service in project.services}
+    return {
+        role: [service.name for _, service in sorted(numbers.items())]
+        for role, numbers in project.copies.items()
+        if role in inside and all(service.name in demand.left for service in numbers.values())
+    }
+
+
+def _left(demand: Demand, project: Project, workers: MappingType[str, list[str]]) -> dict[str, Any]:
+    """Return what the override file has for the services that are left alone, with the workers that there are now."""
+    if project.override is None:
+        return {}
+    root = project.override.current.roots[-1]
+    found = {name: lookup(root, ("services", name)) for name in demand.left}
+    result: dict[str, Any] = {}
+    for name, node in found.items():
+        data = plain(node) if node is not None else None
+        if isinstance(data, dict):
+            result[name] = {k: v for k, v in data.items() if not (k in KEYS and isinstance(v, Tagged))}
+    for role, numbers in project.copies.items():
+        for service in numbers.values():
+            if service.name in result and role in workers:
+                result[service.name] |= _renamed(service, workers)
+    return {name: data for name, data in result.items() if data}
 
 
 def _check(roles: Iterable[Role], project: Project) -> None:
@@ -134,7 +178,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
 
     Raises GpuallocError (``replicas-split``) for what cannot be told so.
     """
-    first, *others = service.parts
+    first, *others = (part.file for part in service.parts)
     rest: dict[str, Any] = {}
     for number, file in enumerate(others):
         nodes = [lookup(root, ("services", service.name)) for root in file.document.roots if isinstance(root, Mapping)]
@@ -142,7 +186,7 @@ def _parts(service: Service) -> tuple[ComposeFile, dict[str, Any]]:
         data = plain(node) if node is not None else None
         own = dict(data) if isinstance(data, dict) else {}
         own.pop(KEY, None)
-        several = service.parts.count(file) > 1
+        several = [part.file for part in service.parts].count(file) > 1
         if several or "extends" in own or (number and any(isinstance(value, Tagged) for value in own.values())):
             why = f"what {file.shown} says of it cannot be told in another file"
             raise refused(service, "", why, "let each file have it once, without extends")
@@ -173,7 +217,7 @@ def _items(item: str, key: str, workers: MappingType[str, list[str]]) -> list[st
 
 def check_ours(text: str, shown: str) -> None:
     """Raise GpuallocError (``override-foreign``) for a file that gpualloc has not written, and so must not rewrite."""
-    if not text.startswith(MARK):
+    if not text.startswith(f"{MARK}{OVERRIDE}"):
         raise _foreign(shown)
 
 
@@ -181,7 +225,7 @@ def _foreign(shown: str) -> GpuallocError:
     hint = "name a new file, or remove this one if nothing in it is needed"
     return fail(
         "override-foreign",
-        "the file was not written by gpualloc, which would rewrite it whole",
+        "gpualloc has not made this file as such, and would rewrite it whole",
         Place(shown, 1, 1),
         hint,
     )

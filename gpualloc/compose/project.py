@@ -1,7 +1,6 @@
 """A Compose project as Compose itself reads it: which files, which variables, which services.
 
-Every file is read twice where gpualloc has written to it: as it was before (the requests people wrote) and as it is now
-(the devices that are pinned). See record.py.
+How files are laid over each other is in layers.py.
 """
 
 from __future__ import annotations
@@ -9,27 +8,20 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.copies import worker_name
-from gpualloc.compose.data import check_merges, lookup, members, plain
-from gpualloc.compose.document import Document, Mapping, parse, resolve
+from gpualloc.compose.data import lookup
 from gpualloc.compose.dotenv import load_environment
-from gpualloc.compose.files import Source, read_source
-from gpualloc.compose.interpolate import interpolate
-from gpualloc.compose.merge import merge_service, strip, variables
-from gpualloc.compose.replicas import present, unsplit
-from gpualloc.compose.restore import restore
-from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
+from gpualloc.compose.layers import ComposeFile, Layered, Layers, Part, absolute, folder_of
+from gpualloc.compose.merge import strip
+from gpualloc.errors import Diagnostic, Place, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Mapping as MappingType
+    from pathlib import Path
 
-    from gpualloc.compose.document import Node
-    from gpualloc.compose.record import Record
+    from gpualloc.compose.document import Document, Node
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 OVERRIDE_FILES = (
@@ -37,29 +29,6 @@ OVERRIDE_FILES = (
     "compose.override.yml",
     "docker-compose.override.yaml",
     "docker-compose.override.yml",
-)
-GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES")
-
-_READ: tuple[tuple[str, ...], ...] = (
-    ("deploy", "resources", "reservations", "devices"),
-    ("deploy", "replicas"),
-    ("deploy", "mode"),
-    ("gpus",),
-    ("runtime",),
-    ("devices",),
-    ("privileged",),
-    ("scale",),
-    ("image",),
-    ("profiles",),
-    ("container_name",),
-    ("ports",),
-    ("extends",),
-    ("x-gpualloc",),
-)
-"""What is interpolated: a variable that is missing elsewhere is Compose's business at ``up``, not ours."""
-
-_TOP_LEVEL = frozenset(
-    ("version", "name", "services", "networks", "volumes", "secrets", "configs", "include", "models")
 )
 
 
@@ -75,38 +44,13 @@ class ProjectOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ComposeFile:
-    """One file of a project: as it is (``current``), and without what gpualloc pinned in it (``document``).
-
-    There a role that gpualloc divided stays so, with what people changed in its workers' services.
-    """
-
-    shown: str
-    source: Source
-    current: Document
-    document: Document
-    record: Record
-
-    def original(self) -> Document:
-        """Return the file as it was before gpualloc, roles in one piece. Raises GpuallocError (``record``)."""
-        return unsplit(self.document, self.record)
-
-    def workers(self) -> dict[str, dict[int, str]]:
-        """Return the services, by role and number, that roles of this file were divided into."""
-        return {
-            role: {n: worker_name(role, n) for n in numbers}
-            for role, numbers in present(self.document, self.record).items()
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Service:
     """A service, merged and interpolated. ``data``: before gpualloc; ``now``: with what it wrote.
 
     ``file`` is the one to edit. ``base`` is what ``extends`` and earlier files supply under that file's own node: lists
     written there append to it.
     ``pins`` is the override file, if there is one. ``ask`` is its own ``x-gpualloc``, with False for "leave alone".
-    ``parts``: every file that says something of it, in the order in which they are laid over each other.
+    ``parts``: what each file says of it, in the order in which they are laid over each other.
     """
 
     name: str
@@ -117,7 +61,18 @@ class Service:
     ask: dict[str, Any] | bool | None
     enabled: bool
     pins: ComposeFile | None = None
-    parts: tuple[ComposeFile, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    def home(self, path: tuple[str | int, ...]) -> ComposeFile:
+        """Return the file to write a path to: the service's own, or a later one that says what stands there."""
+        for part in reversed(self.parts):
+            if part.file is self.file or part.decides(path):
+                return part.file
+        return self.file
+
+    def inherits(self) -> frozenset[tuple[ComposeFile, str]]:
+        """Return the services, each by its file, that this one extends."""
+        return frozenset(one for part in self.parts for one in part.lineage)
 
     def node(self, *path: str | int, current: bool = False) -> Node | None:
         """Return the node at a path of this service in its file; None where the file has none."""
@@ -154,7 +109,7 @@ class Project:
 
     ``copies``: by role and number, the services that gpualloc divided roles into. Where it did so in an override file,
     the role itself is among ``services``, else the copies are. ``replicas``: how many each is to have, where a record
-    says so.
+    says so. ``layers``: the files in the order in which they are laid over each other, each with its variables.
     """
 
     name: str
@@ -163,9 +118,34 @@ class Project:
     services: tuple[Service, ...]
     profiles: tuple[str, ...]
     warnings: tuple[Diagnostic, ...]
+    layers: tuple[tuple[Path, MappingType[str, str]], ...]
+    reader: Layers
     copies: MappingType[str, MappingType[int, Service]] = field(default_factory=dict)
     replicas: MappingType[str, int] = field(default_factory=dict)
     override: ComposeFile | None = None
+
+    def merged(self, documents: MappingType[Path, Document], *, over: Path | None = None) -> dict[str, Layered]:
+        """Return the services as Compose would merge them, did these documents stand in files of these paths.
+
+        ``over``: which of them is laid over the project's files. Raises GpuallocError for what could not be read then.
+        """
+        layers = self.layers if over is None else (*self.layers, (over, self.layers[0][1]))
+        return self.reader.with_texts(documents).services(layers, current=True, edited=len(self.layers))
+
+
+def project_files(
+    options: ProjectOptions, environ: MappingType[str, str], cwd: Path
+) -> tuple[list[Path], Path, dict[str, str]]:
+    """Return a project's files, its directory, and the variables that are substituted in it.
+
+    Raises GpuallocError: ``file-missing``, ``file-stdin``, and what ``.env`` files can be refused for.
+    """
+    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
+    paths = _find_files(options, local, cwd)
+    directory = cwd / options.project_directory if options.project_directory else folder_of(paths[0])
+    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
+    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
+    return paths, directory, environment
 
 
 def load_project(
@@ -177,27 +157,24 @@ def load_project(
 
     Raises GpuallocError for whatever keeps it from being read; see the modules that raise.
     """
-    local = load_environment(cwd, [cwd / f for f in options.env_files] or None, environ)
-    paths = _find_files(options, local, cwd)
-    directory = cwd / options.project_directory if options.project_directory else _folder(paths[0])
-    environment = load_environment(directory, [cwd / f for f in options.env_files] or None, local)
-    environment.setdefault("PWD", str(cwd))  # Compose sets it before it substitutes
-    profiles = options.profiles or tuple(p for p in environment.get("COMPOSE_PROFILES", "").split(",") if p)
-    reader = _Reader(environment, cwd)
+    paths, directory, environment = project_files(options, environ, cwd)
+    # As Compose splits it: where nothing is named, a profile "" is active, and real files use that.
+    active = options.profiles or tuple(p.strip() for p in environment.get("COMPOSE_PROFILES", "").split(","))
+    profiles = tuple(filter(None, active))
+    reader = Layers(environment, cwd, over=absolute(override) if override else None)
     layers = [(path, environment) for path in paths]
-    for path in (*paths, *((override,) if override else ())):
-        reader.folders[Path(os.path.abspath(path))] = directory  # noqa: PTH100 - as in load()
+    reader.start_in(directory, *paths, *((override,) if override else ()))
     then = reader.services(layers, current=False)
     now = reader.services(layers, current=True) if any(f.record.services for f in reader.files.values()) else then
     pins = None
     if override is not None and override.exists():
         pins = reader.load(override, edited=False)
         now = reader.services([*layers, (override, environment)], current=True, edited=len(layers))
-    services = tuple(reader.service(name, then[name], now.get(name), profiles, pins) for name in then)
+    services = tuple(_service(name, then[name], now.get(name), active, pins) for name in then)
     copies, replicas = _divided(services, reader.files.values())
     if pins is not None:
         copies |= {
-            role: {n: reader.service(name, then[role], now[name], profiles, pins) for n, name in numbers.items()}
+            role: {n: _service(name, then[role], now[name], active, pins) for n, name in numbers.items()}
             for role, numbers in _divided_over(pins, then, now).items()
         }
         replicas |= {role: divided.replicas for role, divided in pins.record.roles.items() if role in then}
@@ -212,6 +189,27 @@ def load_project(
         copies=copies,
         replicas=replicas,
         override=pins,
+        layers=tuple(layers),
+        reader=reader,
+    )
+
+
+def _service(
+    name: str, then: Layered, now: Layered | None, profiles: Sequence[str], pins: ComposeFile | None
+) -> Service:
+    wanted = strip(then.data.get("profiles")) or []
+    names = [wanted] if isinstance(wanted, str) else wanted
+    data = strip(then.data)
+    return Service(
+        name=name,
+        data=data,
+        now=data if now is then else strip(now.data) if now is not None else {},
+        base=strip(then.base),
+        file=then.holder,
+        ask=then.ask,
+        pins=pins,
+        parts=then.parts,
+        enabled=not names or "*" in profiles or any(p in profiles for p in names),
     )
 
 
@@ -231,7 +229,7 @@ def _divided(
 
 
 def _divided_over(
-    pins: ComposeFile, then: MappingType[str, _Layered], now: MappingType[str, _Layered]
+    pins: ComposeFile, then: MappingType[str, Layered], now: MappingType[str, Layered]
 ) -> dict[str, dict[int, str]]:
     """Return the services, by role and number, that an override file divides the project's roles into."""
     result: dict[str, dict[int, str]] = {}
@@ -247,10 +245,6 @@ def _divided_over(
 def normalize_name(name: str) -> str:
     """Return a project name as Compose makes it: lower case, no other characters than ``[a-z0-9_-]``."""
     return re.sub(r"[^a-z0-9_-]", "", name.lower()).lstrip("_-")
-
-
-def _folder(path: Path) -> Path:
-    return Path(os.path.abspath(path)).parent  # noqa: PTH100 - resolve() would follow a symlinked compose file
 
 
 def _find_files(options: ProjectOptions, environment: MappingType[str, str], cwd: Path) -> list[Path]:
@@ -274,312 +268,3 @@ def _find_files(options: ProjectOptions, environment: MappingType[str, str], cwd
         Place(str(start)),
         "go to the project's folder, or name the compose file with -f",
     )
-
-
-@dataclass(slots=True)
-class _Layered:
-    """A service while its layers are put together; ``own`` is what the file in ``holder`` says itself."""
-
-    data: dict[str, Any]
-    base: dict[str, Any]
-    holder: ComposeFile
-    ask: dict[str, Any] | bool | None
-    gpu: bool
-    parts: tuple[ComposeFile, ...]
-
-
-@dataclass(slots=True)
-class _Reader:
-    environment: MappingType[str, str]
-    cwd: Path
-    files: dict[Path, ComposeFile] = field(default_factory=dict)
-    extended: dict[Path, ComposeFile] = field(default_factory=dict)
-    folders: dict[Path, Path] = field(default_factory=dict)
-    """Where the paths of the project's own files start: in the project's directory. Those of others start in theirs."""
-    unset: set[str] = field(default_factory=set)
-    project_name: str | None = None
-
-    def warnings(self) -> list[Diagnostic]:
-        return [
-            Diagnostic("unset-variable", f"the variable {name} is not set: it reads as empty", severity="warning")
-            for name in sorted(self.unset)
-        ]
-
-    def load(self, path: Path, *, edited: bool) -> ComposeFile:
-        path = Path(os.path.abspath(path))  # noqa: PTH100 - two links to one file stay two names
-        known = self.files.get(path) or self.extended.get(path)
-        if known is None:
-            shown = os.path.relpath(path, self.cwd) if path.is_relative_to(self.cwd) else str(path)
-            source = read_source(path, shown)
-            current = parse(source.text, shown)
-            check_shape(current)
-            document, record = restore(current)
-            known = ComposeFile(shown, source, current, document, record)
-        if edited:
-            self.files.setdefault(path, known)
-        else:
-            self.extended.setdefault(path, known)
-        return known
-
-    def services(
-        self, layers: Sequence[tuple[Path, MappingType[str, str]]], *, current: bool, edited: int | None = None
-    ) -> dict[str, _Layered]:
-        """Return the services of a project's files, laid over each other in order; the first ``edited`` are its own."""
-        result: dict[str, _Layered] = {}
-        for number, (path, environment) in enumerate(layers):
-            file = self.load(path, edited=edited is None or number < edited)
-            document = file.current if current else file.document
-            for root in document.roots:
-                if isinstance(root, Mapping):
-                    for name, service in self.included(root, file, environment, current=current).items():
-                        result.setdefault(name, service)
-                    self.lay(result, root, file, environment, current=current)
-        return result
-
-    def lay(
-        self,
-        result: dict[str, _Layered],
-        root: Mapping,
-        file: ComposeFile,
-        environment: MappingType[str, str],
-        *,
-        current: bool,
-    ) -> None:
-        document = file.current if current else file.document
-        top = members(root)
-        if "name" in top and isinstance(plain(top["name"]), str):
-            self.project_name = interpolate(plain(top["name"]), environment.get, unset=self.unset)
-        services = resolve(top["services"]) if "services" in top else None
-        if not isinstance(services, Mapping):
-            return
-        nodes = members(services)
-        read = partial(self.read, document, environment)
-        for name, node in nodes.items():
-            place = document.at(node, f"services.{name}")
-            if resolve(node).tag == "!reset":
-                result.pop(name, None)
-                continue
-            own = read(node, name)
-            base = self.extends(own, nodes, file, environment, (name,), current=current) if "extends" in own else {}
-            data = merge_service(base, own, place) if base else own
-            mapping = resolve(node)
-            entry = mapping.entry("x-gpualloc") if isinstance(mapping, Mapping) else None
-            ask = strip(own.get("x-gpualloc")) if entry is not None else None
-            gpu = mentions_gpu(own)
-            before = result.get(name)
-            if before is None:
-                result[name] = _Layered(data, base, file, ask, gpu, (file,))
-                continue
-            parts = (*before.parts, file)
-            merged = merge_service(before.data, data, place)
-            if isinstance(before.ask, dict) and isinstance(ask, dict):
-                ask = before.ask | ask
-            ask = before.ask if ask is None else ask
-            if gpu or (entry is not None and not before.gpu):
-                under = merge_service(before.data, base, place) if base else before.data
-                result[name] = _Layered(merged, under, file, ask, gpu=True, parts=parts)
-            else:
-                result[name] = _Layered(merged, before.base, before.holder, ask, before.gpu, parts)
-
-    def read(self, document: Document, environment: MappingType[str, str], node: Node, name: str) -> dict[str, Any]:
-        """Return a service's data as one file has it, interpolated where it is read."""
-        data = plain(node)
-        where = document.at(node, f"services.{name}")
-        mapping = resolve(node)
-        if data is None:
-            return {}
-        if not isinstance(mapping, Mapping):
-            raise fail("compose-shape", f"the service {name!r} is not a mapping", where, "a service has keys: image: …")
-        check_merges(document, mapping)
-        for path in _READ:
-            self.interpolate(data, path, partial(self.substitute, document, environment, node), path)
-        environment_data = strip(data.get("environment"))
-        if isinstance(environment_data, (dict, list)):
-            data["environment"] = variables(environment_data)
-            for variable in GPU_VARIABLES:
-                text = data["environment"].get(variable)
-                if text is not None:
-                    data["environment"][variable] = self.substitute(
-                        document, environment, node, ("environment", variable), text
-                    )
-        return dict(data)
-
-    def interpolate(
-        self,
-        data: Any,
-        path: tuple[str | int, ...],
-        substitute: Callable[[tuple[str | int, ...], str], str],
-        full: tuple[str | int, ...],
-    ) -> None:
-        """Replace the strings at a path of plain data, in place; copies are made on the way."""
-        parent = data
-        for step in path[:-1]:
-            inner = parent.get(step) if isinstance(parent, dict) else None
-            if not isinstance(inner, dict):
-                return
-            parent[step] = dict(inner)
-            parent = parent[step]
-        if isinstance(parent, dict) and path[-1] in parent:
-            parent[path[-1]] = _deep(parent[path[-1]], full, substitute)
-
-    def substitute(
-        self,
-        document: Document,
-        environment: MappingType[str, str],
-        node: Node,
-        path: tuple[str | int, ...],
-        text: str,
-    ) -> str:
-        def place() -> Place:
-            for length in range(len(path), -1, -1):
-                found = lookup(node, path[:length])
-                if found is not None:
-                    return document.at(found)
-            return document.at(node)
-
-        return interpolate(text, environment.get, place=place, unset=self.unset)
-
-    def extends(
-        self,
-        own: dict[str, Any],
-        nodes: dict[str, Node],
-        file: ComposeFile,
-        environment: MappingType[str, str],
-        chain: tuple[str, ...],
-        *,
-        current: bool,
-    ) -> dict[str, Any]:
-        """Return the data of the service that ``extends`` names, itself extended."""
-        value = strip(own["extends"])
-        name = value.get("service") if isinstance(value, dict) else value
-        document = file.current if current else file.document
-        where = document.at(nodes[chain[-1]]) if chain[-1] in nodes else Place(file.shown)
-        if not isinstance(name, str):
-            raise fail("extends", "extends names no service", where, "write extends: {service: NAME}")
-        if isinstance(value, dict) and value.get("file"):
-            home = Path(os.path.abspath(file.source.path))  # noqa: PTH100 - as in load()
-            path = self.folders.get(home, home.parent) / str(value["file"])
-            file = self.load(path, edited=False)
-            document = file.current if current else file.document
-            nodes = {}
-            for root in document.roots:
-                services = members(root).get("services") if isinstance(root, Mapping) else None
-                mapping = resolve(services) if services is not None else None
-                nodes |= members(mapping) if isinstance(mapping, Mapping) else {}
-        if name not in nodes:
-            raise fail("extends", f"extends names {name!r}, which {file.shown} does not define", where)
-        key = f"{file.shown}:{name}"
-        if key in chain:
-            raise fail("extends", f"{name!r} extends itself", where, "break the circle")
-        base = self.read(document, environment, nodes[name], name)
-        base.pop("x-gpualloc", None)
-        if "extends" in base:
-            under = self.extends(base, nodes, file, environment, (*chain, key, name), current=current)
-            base = merge_service(under, base, where)
-            base.pop("extends", None)
-        return base
-
-    def included(
-        self, root: Mapping, file: ComposeFile, environment: MappingType[str, str], *, current: bool
-    ) -> dict[str, _Layered]:
-        """Return the services of the files that ``include`` names, each read in its own folder."""
-        value = members(root).get("include")
-        result: dict[str, _Layered] = {}
-        if value is None:
-            return result
-        folder = _folder(file.source.path)
-        for item in plain(value) or ():
-            entry = {"path": item} if isinstance(item, str) else dict(item)
-            names = entry.get("path")
-            names = [names] if isinstance(names, str) else names or []
-            paths = [folder / interpolate(str(n), environment.get, unset=self.unset) for n in names]
-            if not paths:
-                continue
-            given = entry.get("env_file")
-            env_files = [folder / str(f) for f in ([given] if isinstance(given, str) else given or [])]
-            directory = (
-                folder / str(entry["project_directory"]) if entry.get("project_directory") else _folder(paths[0])
-            )
-            inner = load_environment(directory, env_files or None, environment)
-            name = self.project_name
-            for path in paths:
-                self.folders.setdefault(Path(os.path.abspath(path)), directory)  # noqa: PTH100 - as in load()
-            services = self.services([(path, inner) for path in paths], current=current)
-            self.project_name = name
-            for key, service in services.items():
-                result.setdefault(key, service)
-        return result
-
-    def service(
-        self, name: str, then: _Layered, now: _Layered | None, profiles: Sequence[str], pins: ComposeFile | None
-    ) -> Service:
-        wanted = strip(then.data.get("profiles")) or []
-        names = [wanted] if isinstance(wanted, str) else wanted
-        return Service(
-            name=name,
-            data=strip(then.data),
-            now=strip(now.data) if now is not None else {},
-            base=strip(then.base),
-            file=then.holder,
-            ask=then.ask,
-            pins=pins,
-            parts=then.parts,
-            enabled=not names or "*" in profiles or any(p in profiles for p in names),
-        )
-
-
-def _deep(value: Any, path: tuple[str | int, ...], substitute: Callable[[tuple[str | int, ...], str], str]) -> Any:
-    if isinstance(value, str):
-        return substitute(path, value) if "$" in value else value
-    if isinstance(value, dict):
-        return {k: _deep(v, (*path, k), substitute) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_deep(v, (*path, i), substitute) for i, v in enumerate(value)]
-    if hasattr(value, "tag"):
-        return type(value)(value.tag, _deep(value.value, path, substitute))
-    return value
-
-
-def mentions_gpu(data: dict[str, Any]) -> bool:
-    """Return whether a service's data, of one file, has any of Compose's keys for devices."""
-    data = strip(data)
-    deploy = data.get("deploy")
-    resources = deploy.get("resources") if isinstance(deploy, dict) else None
-    reservations = resources.get("reservations") if isinstance(resources, dict) else None
-    return bool(
-        data.get("gpus")
-        or data.get("runtime")
-        or (isinstance(reservations, dict) and reservations.get("devices"))
-        or any("nvidia.com/gpu" in str(d) for d in data.get("devices") or ())
-    )
-
-
-def check_shape(document: Document) -> None:
-    """Raise GpuallocError (``compose-empty``, ``compose-shape``) for YAML that is no compose file."""
-    where = Place(document.file, 1, 1)
-    if not document.roots or all(plain(r) is None for r in document.roots):
-        raise fail("compose-empty", "the file is empty", where, "a compose file has at least services:")
-    for root in document.roots:
-        if not isinstance(root, Mapping):
-            raise fail("compose-shape", "this is not a compose file: no mapping at the top", document.at(root), _SHAPE)
-        top = members(root)
-        for name, node in top.items():
-            if name not in _TOP_LEVEL and not name.startswith("x-"):
-                key = root.entry(name)
-                place = document.at(key.key if key else node)
-                raise fail(
-                    "compose-shape", f"this is not a compose file: it has no top-level key {name!r}", place, _SHAPE
-                )
-        services = resolve(top["services"]) if "services" in top else None
-        if services is not None and plain(services) is not None and not isinstance(services, Mapping):
-            raise fail("compose-shape", "services is not a mapping", document.at(services), "write services: {NAME: …}")
-    if not any("services" in members(r) or "include" in members(r) for r in document.roots if isinstance(r, Mapping)):
-        raise fail("compose-shape", "the file has no services", where, _SHAPE)
-
-
-_SHAPE = "name a compose file with -f; its top-level keys are services, volumes, networks, …"
-
-
-def unreadable(error: GpuallocError) -> str:
-    """Return an error's first line, for a message that quotes it."""
-    return error.diagnostics[0].summary

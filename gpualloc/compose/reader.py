@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from gpualloc.compose.copies import worker_name
 from gpualloc.compose.forms import DEVICES, Form, Kind, Path, forms_of, pinned
+from gpualloc.compose.notes import INACTIVE, Left, notes_on
 from gpualloc.errors import Diagnostic, GpuallocError, Place, fail
 from gpualloc.inventory.observers import observes
 from gpualloc.model import Ask, GpuCount, Request, Worker
 from gpualloc.policy.asks import combine, parse_ask
 from gpualloc.policy.roles import ignored, roles_for
+from gpualloc.policy.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,14 +96,14 @@ def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] |
     """
     roles: list[Role] = []
     observers: list[Observer] = []
-    notes: list[Diagnostic] = []
+    alone: list[Left] = []
     problems: list[Diagnostic] = []
     left: set[str] = set()
     for subject in _subjects(project, scale or {}):
         if _left_alone(subject.service, subject.name, policy) is not None:
             left |= {one.name for one in subject.copies.values()} or {subject.service.name}
         try:
-            found = _read(subject, policy, notes)
+            found = _read(subject, policy, alone)
         except GpuallocError as error:
             problems += error.diagnostics
             continue
@@ -112,7 +114,8 @@ def read_demand(project: Project, policy: Policy, scale: MappingType[str, int] |
     if problems:
         raise GpuallocError(*problems)
     _check_scale(scale or {}, roles)
-    return Demand(tuple(roles), tuple(observers), tuple(notes), frozenset(left))
+    notes = notes_on(alone, asked=bool(roles or observers))
+    return Demand(tuple(roles), tuple(observers), notes, frozenset(left))
 
 
 def _check_scale(scale: MappingType[str, int], roles: list[Role]) -> None:
@@ -154,12 +157,13 @@ def _subjects(project: Project, scale: MappingType[str, int]) -> Iterator[_Subje
         yield _Subject(role, first, copies, wanted, divided=bool(copies))
 
 
-def _read(subject: _Subject, policy: Policy, notes: list[Diagnostic]) -> Role | Observer | None:
+def _read(subject: _Subject, policy: Policy, alone: list[Left]) -> Role | Observer | None:
     service, name = subject.service, subject.name
     left = _left_alone(service, name, policy)
     if left is not None:
-        if any(form.ids for one in subject.copies.values() or (service,) for form in forms_of(one, one.now)):
-            notes.append(Diagnostic("left-alone", f"{name} keeps its pins: {left}", service.place(), severity="note"))
+        now = [form for one in subject.copies.values() or (service,) for form in forms_of(one, one.now)]
+        if now or isinstance(service.ask, dict):
+            alone.append(Left(service, name, left, any(form.ids for form in now)))
         return None
     own = _own_ask(service)
     by_policy = roles_for(policy, name)
@@ -241,7 +245,7 @@ def _left_alone(service: Service, name: str, policy: Policy) -> str | None:
     if ignored(policy, name):
         return f"the policy {policy.name} ignores it"
     if not service.enabled:
-        return "its profile is not active"
+        return INACTIVE
     return None
 
 
@@ -281,7 +285,7 @@ def replicas_of(service: Service) -> int:
             number = -1
         if number < 0 or isinstance(value, bool):
             where = service.place(*path)
-            raise fail("replicas", f"{service.name}: {'.'.join(path)} is {value!r}", where, "write a whole number")
+            raise fail("replicas", f"{service.name}: {'.'.join(path)} is {shown(value)}", where, "write a whole number")
         found[path] = number
     if len(set(found.values())) > 1:
         summary = f"{service.name}: scale and deploy.replicas differ"

@@ -34,6 +34,7 @@ from gpualloc.compose.document import Document, Entry, Mapping, Node, Scalar, Se
 from gpualloc.compose.route import Divided, Gone, Inherited, Inverse, find_service, own, parse_path, path_text
 from gpualloc.compose.splice import Splice, apply_splices, insert_flow
 from gpualloc.errors import GpuallocError, Place, fail
+from gpualloc.policy.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as MappingType
@@ -48,6 +49,12 @@ OWNED = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devices"), ("gpus",))
 """Where device requests stand in a service."""
+
+MARK = "# Written by gpualloc: "
+"""How a file begins that is written whole, by what it is: an override file, one of a host, a stack."""
+OVERRIDE = "the GPUs of each worker on this host"
+HOST = "what of this project runs on one host"
+STACK = "this project as a stack for Docker Swarm"
 
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
@@ -80,7 +87,8 @@ def append(
     """Return the document with the record of these edits, and of the roles divided, at its end.
 
     A file without a final newline gets none, so that removing the record gives the same bytes back. Raises
-    GpuallocError (``compose-shape``) if the last YAML document is not a mapping.
+    GpuallocError: ``compose-shape`` if the last YAML document is not a mapping, ``override-foreign`` for a host's file,
+    which has a record of another kind and is written whole.
     """
     services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
     value: dict[str, Any] = {"version": VERSION}
@@ -90,8 +98,13 @@ def append(
     if chomp is not None:
         value["chomp"] = chomp
     root = document.roots[-1]
+    if made_for_a_host(document):
+        summary = "the file was written by gpualloc apply --per-host, which would not know of changes made here"
+        hint = "apply with the same --per-host instead"
+        raise fail("override-foreign", summary, Place(document.file, 1, 1), hint)
     if not isinstance(root, Mapping):
-        raise fail("compose-shape", "the last document is not a mapping", Place(document.file))
+        hint = "end the file with the document that has services, or drop what follows the last ---"
+        raise fail("compose-shape", "the last document is not a mapping", Place(document.file), hint)
     style = emit.style_of(document)
     if root.flow:
         splice = insert_flow(document, root, [emit.pair(KEY, value, style)])
@@ -244,14 +257,22 @@ def _inherited_text(inherited: Inherited) -> str | None:
 # Reading
 
 
+def made_for_a_host(document: Document) -> bool:
+    """Tell a file that ``--per-host`` has made: it can be read like any other file of a project."""
+    return document.text.startswith(f"{MARK}{HOST}")
+
+
 def read(document: Document, entry: Entry) -> Record:
     """Read the record strictly, with what the plain inverse does filled in. Raises GpuallocError (``record``)."""
     data = plain(entry.value)
     keys = set(data) - {"chomp", "roles"} if isinstance(data, dict) else set()
+    if document.text.startswith(f"{MARK}{STACK}"):
+        hint = "name the project's own files with -f, and this one with --swarm"
+        raise fail("record", "this is a stack that gpualloc has made, not a compose file", document.at(entry.key), hint)
     if keys != {"version", "services"} or not isinstance(data["services"], dict):
         raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
     if data["version"] != VERSION:
-        raise bad(document, entry, f"the record has version {data['version']!r}, this gpualloc reads {VERSION!r}")
+        raise bad(document, entry, f"the record has version {shown(data['version'])}, this gpualloc reads {VERSION}")
     chomp = data.get("chomp")
     if chomp is not None and not (isinstance(chomp, str) and re.fullmatch(r"[-+0-9]{0,2}", chomp)):
         raise bad(document, entry, "the record is damaged at chomp")
@@ -273,7 +294,7 @@ def _role(document: Document, entry: Entry, name: str, value: Any) -> Divided:
     replicas = value.get("replicas")
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 1:
         hint = f"write how many services {name} is to have, 1 or more"
-        raise fail("record", f"the record's replicas of {name!r} is {replicas!r}", document.at(entry.key), hint)
+        raise fail("record", f"the record's replicas of {name!r} is {shown(replicas)}", document.at(entry.key), hint)
     parts = _parts(document, value, damaged)
     gone = value.get("gone", {})
     if not isinstance(gone, dict) or not all(isinstance(g, list) and len(g) == 3 for g in gone.values()):

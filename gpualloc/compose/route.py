@@ -146,7 +146,8 @@ def services_of(document: Document, service: str) -> tuple[Node, Mapping]:
     number = home_of(document, service)
     services = _services(document.roots[number]) if number is not None else None
     if number is None or services is None:
-        raise fail("no-service", f"the service {service!r} is not defined in this file", Place(document.file))
+        hint = "name the file that defines it with -f, or write over all files with --override FILE"
+        raise fail("no-service", f"the service {service!r} is not defined in this file", Place(document.file), hint)
     return document.roots[number], services
 
 

@@ -88,7 +88,9 @@ def take_away(
 def _taken(document: Document, service: Entry, path: Path) -> tuple[Splice, Gone]:
     parent, holder = _parent(service, path)
     if parent is None:
-        raise fail("replicas-split", "there is nothing to take away", document.at(service.key))
+        hint = f"write {'.'.join(map(str, path))} into the service itself, not behind an alias"
+        summary = f"its {path[0]} is not written in the service itself"
+        raise fail("replicas-split", summary, document.at(service.key), hint)
     index = next(n for n, e in enumerate(parent.entries) if e.key.value == path[-1])
     entry = parent.entries[index]
     before = parent.entries[index - 1] if index else None

@@ -75,6 +75,8 @@ def _edited(data: Any, edit: Edit) -> Any:
 
 
 def _set(data: Any, path: Path, edit: Edit) -> Any:
+    if not path and not isinstance(edit.value, (dict, list)):
+        return edit.value
     if isinstance(data, Tagged):
         # Nothing under !reset takes effect: what is written there replaces what it throws away.
         inner = None if data.tag == "!reset" else data.value

@@ -19,7 +19,8 @@ from gpualloc.compose.taken import removable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gpualloc.compose.project import ComposeFile, Project, Service
+    from gpualloc.compose.layers import ComposeFile
+    from gpualloc.compose.project import Project, Service
     from gpualloc.compose.reader import Role
     from gpualloc.compose.route import Path
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gpualloc.errors import Place, fail
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 Kind = Literal["snapshot", "smi"]
 
 MAX_BYTES = 256 << 20
 """A snapshot of 100,000 GPUs is a third of this. More is a mistake, such as a device that never ends."""
 
+_SUFFIXES = frozenset((".json", ".xml"))
 _HINT = "give a snapshot, the output of `nvidia-smi -q -x`, sim:NAME, or nvml"
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -48,6 +50,25 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         summary = f"not {encoding.upper()} text: byte {error.start + len(bom)} cannot be read"
         raise fail("inventory-encoding", summary, place, _HINT) from None
+
+
+def inside(source: str) -> Iterator[str]:
+    """Yield a source, or, where it is a folder, the files in it that end in ``.json`` or ``.xml``, in order of name.
+
+    Raises ``GpuallocError`` (``inventory-folder``) for a folder with no such file, or one that cannot be looked into.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        yield source
+        return
+    hint = "save a snapshot of each host there: gpualloc inventory -o FOLDER/HOST.json"
+    try:
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+    except OSError as error:
+        raise fail("inventory-folder", f"cannot look into it: {error.strerror}", Place(source), hint) from None
+    if not names:
+        raise fail("inventory-folder", "no snapshot is in this folder", Place(source), hint)
+    yield from (str(folder / name) for name in names)
 
 
 def _hint(path: Path) -> str:

@@ -21,7 +21,7 @@ from gpualloc.model import Gpu, Host, Inventory, Reading
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE = "to plan for another machine: --inventory FILE (a snapshot, or `nvidia-smi -q -x`) or --inventory sim:NAME"
+_ELSEWHERE = "or plan for another machine: --inventory sim:dgx-a100, say (gpualloc inventory --list), or FILE"
 
 
 _PATIENCE = Patience(60)
@@ -136,7 +136,8 @@ def _gpus(probe: Probe, sys: Path) -> tuple[list[Gpu], list[nvlink.End], list[Di
         except QueryError as error:
             last = error
             summary = f"GPU {index} is left out: {error.reason}"
-            left_out.append(Diagnostic("nvml-gpu-left-out", summary, PLACE, severity="warning"))
+            hint = f"see what `nvidia-smi -i {index}` says of it"
+            left_out.append(Diagnostic("nvml-gpu-left-out", summary, PLACE, hint, "warning"))
             continue
         gpus.append(gpu)
         ends.append(nvlink.End(index, handle, gpu.uuid, gpu.pci_bus_id))

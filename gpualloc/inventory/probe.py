@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 PLACE = Place("nvml")
 MIB = 1 << 20
 
+_LOST = "restart the host; if it is lost again, look at its power and its seat"
+_SLOW = "see whether `nvidia-smi` is as slow, and what the kernel's log says: dmesg | grep NVRM"
+
 _SLOW_S = 3.0
 """Queries take milliseconds; where persistence mode is off, the first one on a GPU takes a second or two."""
 
@@ -98,7 +101,7 @@ class Probe:
     def warnings(self) -> tuple[Diagnostic, ...]:
         """Return one warning for each failure, whatever the number of GPUs."""
         lost = [
-            _warning("nvml-gpu-lost", f"GPU {index}: {issue.detail}; facts of it that are missing are unknown")
+            _warning("nvml-gpu-lost", f"GPU {index}: {issue.detail}; facts of it that are missing are unknown", _LOST)
             for index, issue in sorted(self.dead.items())
         ]
         unknown = [
@@ -106,7 +109,7 @@ class Probe:
             for (fact, query, reason), indices in self.failures.items()
         ]
         slow = [
-            _warning("nvml-slow", f"{query} took {seconds:.1f} s to answer: a GPU may be in trouble")
+            _warning("nvml-slow", f"{query} took {seconds:.1f} s to answer: a GPU may be in trouble", _SLOW)
             for query, seconds in self.slowest.items()
             if seconds > _SLOW_S
         ]
@@ -124,5 +127,5 @@ def _on(indices: list[int]) -> str:
     return f" on GPU{'' if len(indices) == 1 else 's'} {ranges(sorted(indices))}"
 
 
-def _warning(code: str, summary: str) -> Diagnostic:
-    return Diagnostic(code, summary, PLACE, severity="warning")
+def _warning(code: str, summary: str, hint: str | None = None) -> Diagnostic:
+    return Diagnostic(code, summary, PLACE, hint, "warning")

@@ -56,7 +56,8 @@ class _Notes:
             for fact, indices in self.unknown.items()
         ]
         if facts:
-            self.warn("smi-unknown", f"the report does not tell: {', '.join(facts)}")
+            hint = "gpualloc inventory --format json on the machine itself may know more"
+            self.warn("smi-unknown", f"the report does not tell: {', '.join(facts)}", hint)
         return tuple(self.warnings)
 
 
@@ -157,7 +158,8 @@ def _gpu(element: Element, index: int, matrix: Topology | None, notes: _Notes) -
     uuid, address = _text(element, "uuid") or "", (element.get("id") or _text(element, "pci/pci_bus_id") or "").upper()
     if not GPU_UUID.fullmatch(uuid) or not PCI_BUS_ID.fullmatch(address):
         said = (element.findtext("uuid") or "nothing").strip()
-        notes.warn("smi-gpu-left-out", f"GPU {index} is left out: its UUID and PCI address are not told ({said})")
+        summary = f"GPU {index} is left out: its UUID and PCI address are not told ({said})"
+        notes.warn("smi-gpu-left-out", summary, "save the report again; a GPU that has failed tells nothing of itself")
         return None
     row = matrix.rows.get(index) if matrix is not None else None
     name = _text(element, "product_name")

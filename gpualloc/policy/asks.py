@@ -101,7 +101,8 @@ def _gpus(check: Checker, value: object) -> GpuCount:
     if isinstance(value, Mapping):
         return _gpu_range(check, value)
     if isinstance(value, (list, float)) or (isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value)):
-        check.report("type", "gpus", f"must be a number, all, or {{min: …, max: …}}, not {shown(value)}")
+        what = f"must be a number, all, or {{min: …, max: …}}, not {shown(value)}"
+        check.report("type", "gpus", what, "for example gpus: 2")
         return GpuCount(1, 1)
     if value == 0:
         check.report("value", "gpus", "must be at least 1, not 0", "x-gpualloc: false leaves a service alone")
@@ -124,7 +125,7 @@ def _gpu_range(check: Checker, value: Mapping[str, object]) -> GpuCount:
     if "max" in value and value["max"] != "all":
         high = check.integer(value["max"], "gpus.max", 1, text=True)
     if len(check.problems) == before and high is not None and low > high:
-        check.report("value", "gpus", f"min {low} is above max {high}")
+        check.report("value", "gpus", f"min {low} is above max {high}", f"write {{min: {high}, max: {low}}}")
     return GpuCount(low, high)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpualloc.errors import Diagnostic, GpuallocError
 from gpualloc.policy.values import closest, is_glob, listed, parse_memory, shown
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     PlaceOf = Callable[[str], Place]
     """Where the value at a path stands; paths as :func:`joined` writes them, the empty path is the whole."""
 
+Prefix = Literal["policy", "ask"]
+"""What the codes begin with: problems of a policy, or of what a worker asks for."""
+
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 INTEGER_TEXT = r"^-?(?:0|[1-9][0-9]{0,5})$"
@@ -27,6 +30,12 @@ BOUND = 999_999
 """No count or priority is larger, either way: far above any fleet, and small enough for exact arithmetic."""
 
 _NOT_BOOLEAN = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+_MORE: dict[Prefix, str] = {
+    "policy": "gpualloc policy show base prints every key with a value that is right",
+    "ask": "gpualloc schema x-gpualloc tells what each key takes",
+}
 
 
 def joined(path: str, key: str | int) -> str:
@@ -45,9 +54,10 @@ class Checker:
     caller reads everything, calls :meth:`finish`, and never gets to use a stand-in.
     """
 
-    def __init__(self, prefix: str, place: PlaceOf, place_of_key: PlaceOf | None = None) -> None:
+    def __init__(self, prefix: Prefix, place: PlaceOf, place_of_key: PlaceOf | None = None) -> None:
         """Take the prefix of the codes, and where values (and keys, if known apart) stand."""
         self._prefix = prefix
+        self._more = _MORE[prefix]
         self._place = place
         self._place_of_key = place_of_key or place
         self.problems: list[Diagnostic] = []
@@ -58,11 +68,14 @@ class Checker:
             raise GpuallocError(*sorted(self.problems, key=_position))
 
     def report(self, kind: str, path: str, what: str, hint: str | None = None, *, at_key: bool = False) -> None:
-        """Record one problem at a path; its code is the checker's prefix and ``kind``."""
+        """Record one problem at a path; its code is the checker's prefix and ``kind``.
+
+        Where what is wrong says all that there is to say here, the hint is where to see what is right.
+        """
         where = (self._place_of_key if at_key else self._place)(path)
         name = where.path or path
         summary = f"{name}: {what}" if name else what
-        self.problems.append(Diagnostic(f"{self._prefix}-{kind}", summary, where, hint))
+        self.problems.append(Diagnostic(f"{self._prefix}-{kind}", summary, where, hint or self._more))
 
     def mapping(self, value: object, path: str, keys: Sequence[str], hints: Mapping[str, str] | None = None) -> Any:
         """Check for a mapping with no keys but these; ``hints`` says what to do about some that people try."""
@@ -165,7 +178,7 @@ class Checker:
         seen: list[object] = []
         for number, item in enumerate(value):
             if item in seen:
-                self.report("value", joined(path, number), f"{shown(item)} is listed twice")
+                self.report("value", joined(path, number), f"{shown(item)} is listed twice", "keep one")
             seen.append(item)
         return seen
 

@@ -47,6 +47,8 @@ _SYNTAX_HINTS = {
     "alphabetic or numeric": 'a value that starts with * or & must be in quotes: "*A100*"',
     "mapping values are not allowed": "a value with a colon and a space in it must be in quotes",
 }
+_ANY_HINT = "gpualloc policy show base prints a policy as one is written"
+_CIRCLE_HINT = "write the value out"
 _ALIAS_HINT = 'a value that starts with * must be in quotes: "*A100*"'
 
 
@@ -156,10 +158,10 @@ def _events(stream: yaml.CSafeLoader | yaml.SafeLoader) -> Iterator[yaml.Event]:
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> Exception:
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return fail("policy-yaml", f"not valid YAML: {error.problem}", Place(file))
+        return fail("policy-yaml", f"not valid YAML: {error.problem}", Place(file), _ANY_HINT)
     where = Place(file, mark.line + 1, mark.column + 1)
     said = f"{error.context or ''} {error.problem}"
-    hint = next((hint for phrase, hint in _SYNTAX_HINTS.items() if phrase in said), None)
+    hint = next((hint for phrase, hint in _SYNTAX_HINTS.items() if phrase in said), _ANY_HINT)
     line = text.split("\n")[mark.line] if mark.line < text.count("\n") + 1 else ""
     if "\t" in line[: max(mark.column + 1, len(line) - len(line.lstrip()))]:
         hint = "YAML indents with spaces, never with tabs"
@@ -194,7 +196,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(str(event.anchor), spot)
         if depth > MAX_DEPTH:
-            self._fail("policy-too-large", f"nested more than {MAX_DEPTH} levels deep", spot)
+            self._fail("policy-too-large", f"nested more than {MAX_DEPTH} levels deep", spot, _ANY_HINT)
         anchor = event.anchor if isinstance(event, yaml.NodeEvent) else None
         if anchor:
             self._anchors[anchor] = None
@@ -203,7 +205,7 @@ class _Builder:
         else:
             node = self._collection(event, events, depth, spot)
         if node.size > MAX_NODES:
-            hint = "leave out aliases of aliases" if self._anchors else None
+            hint = "leave out aliases of aliases" if self._anchors else _ANY_HINT
             self._fail("policy-too-large", f"holds more than {MAX_NODES} values", spot, hint)
         if anchor:
             self._anchors[anchor] = node
@@ -259,7 +261,7 @@ class _Builder:
             self._fail("policy-yaml", f"*{name} refers to an anchor that is not there", spot, _ALIAS_HINT)
         target = self._anchors[name]
         if target is None:
-            self._fail("policy-yaml", f"*{name} stands inside the value that &{name} marks", spot)
+            self._fail("policy-yaml", f"*{name} stands inside the value that &{name} marks", spot, _CIRCLE_HINT)
         return Node(target.value, spot, target.size)
 
     def _scalar(self, event: yaml.ScalarEvent, spot: Spot) -> Scalar:

@@ -58,6 +58,10 @@ def _chain(first: Path, search: Search) -> list[Node]:
         seen.append(os.path.realpath(path))
 
 
+_EXTENDS_ONE = "policies extend one another in a chain: name the nearest one"
+_EXTENDS = "for example extends: prod.yaml"
+
+
 def _extended(node: Node, path: Path, seen: list[str], search: Search) -> Path | None:
     """Return the file that a policy extends, or None where it extends none."""
     if not isinstance(node.value, dict) or "extends" not in node.value:
@@ -65,7 +69,7 @@ def _extended(node: Node, path: Path, seen: list[str], search: Search) -> Path |
     value = node.value["extends"][1]
     where = value.spot.place("extends")
     if not isinstance(value.value, str) or not value.value:
-        hint = "policies extend one another in a chain: name the nearest one" if isinstance(value.value, list) else None
+        hint = _EXTENDS_ONE if isinstance(value.value, list) else _EXTENDS
         raise fail(
             "policy-type", f"extends: must be the name of a policy or file, not {shown(value.value)}", where, hint
         )

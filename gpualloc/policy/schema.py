@@ -242,7 +242,7 @@ def _templates(check: Checker, value: object, path: str) -> tuple[tuple[str, str
 
 def _template(check: Checker, template: str, path: str) -> None:
     if "\0" in template:
-        check.report("value", path, "holds a NUL character, which no environment can")
+        check.report("value", path, "holds a NUL character, which no environment can", "leave it out")
     if problem := template_problem(template):
         check.report("template", path, *problem)
 

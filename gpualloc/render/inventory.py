@@ -1,16 +1,18 @@
-"""The GPUs of each host for people: what they are, their ids, what holds them, and how they are linked."""
+"""The GPUs of each host for people: a map with what holds them, their ids and state, and how they are linked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpualloc.render.holders import holder_name, places_now
 from gpualloc.render.layout import GAP, Column, Line, Span, Table, cell, cell_width, render
-from gpualloc.render.words import UNKNOWN, counted, instance_label, memory, short_name
+from gpualloc.render.map import device_lines, host_title
+from gpualloc.render.words import UNKNOWN, instance_label, memory, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpualloc.model import ComputeMode, Container, Gpu, Host, Inventory, Link, Process
+    from gpualloc.model import ComputeMode, Gpu, Host, Inventory, Link, Process
     from gpualloc.render.layout import Block, Cell
     from gpualloc.render.screen import Screen
 
@@ -31,8 +33,8 @@ LEGEND = {
 }
 """What a path crosses, named as ``nvidia-smi topo -m`` does, closest first."""
 
-CONTAINER_ID = 12
-"""So many digits of a container's id are enough, as in ``docker ps``."""
+MAIN_DOMAIN = "00000000:"
+"""What PCI bus ids of most machines begin with; ``lspci`` leaves it out, too."""
 
 
 def inventory_text(inventory: Inventory, screen: Screen) -> str:
@@ -45,51 +47,20 @@ def inventory_text(inventory: Inventory, screen: Screen) -> str:
 
 
 def _parts(host: Host, screen: Screen) -> Iterator[list[Block]]:
-    yield [_title(host)]
+    places = places_now(host)
+    facts = [f"driver {host.driver or UNKNOWN}", f"CUDA {host.cuda or UNKNOWN}"]
+    facts += ["WSL2"] if host.platform == "wsl2" else []
+    if len({gpu.name for gpu in host.gpus}) > 1:  # the map has the profiles of these
+        facts += [f"MIG on GPU {gpu.index} ({short_name(gpu.name)})" for gpu in host.gpus if gpu.mig is not None]
+    about: list[Block] = [host_title(places), Line(cell(", ".join(facts)))]
     if not host.gpus:
+        yield about
         return
-    yield [_gpus(host.gpus), *_health(host.gpus)]
-    yield [_ids(host.gpus)]
+    yield [*about, *device_lines(places, screen, "used")]
+    yield [_ids(host.gpus), *_health(host.gpus)]
     yield [_processes(host.gpus)]
     if len(host.gpus) > 1:
         yield from _links(host, screen)
-
-
-def _title(host: Host) -> Line:
-    facts = [
-        counted(len(host.gpus), "GPU"),
-        f"driver {host.driver or UNKNOWN}",
-        f"CUDA {host.cuda or UNKNOWN}",
-        *(["WSL2"] if host.platform == "wsl2" else []),
-    ]
-    return Line((*cell(host.name, "title"), *cell(f": {', '.join(facts)}")))
-
-
-def _gpus(gpus: Sequence[Gpu]) -> Table:
-    columns = (
-        Column("GPU", right=True),
-        Column("name"),
-        Column("memory", right=True, whole=True),
-        Column("used", right=True, whole=True),
-        Column("CC"),
-        Column("NUMA", right=True),
-        Column("PCI bus id", whole=True),
-        Column("state"),
-    )
-    rows = tuple(
-        (
-            cell(str(gpu.index)),
-            cell(short_name(gpu.name)),
-            cell(memory(gpu.memory_total_mib)),
-            cell(memory(gpu.memory_used_mib)),
-            cell(gpu.compute_capability or UNKNOWN),
-            cell(UNKNOWN if gpu.numa_node is None else str(gpu.numa_node)),
-            cell(gpu.pci_bus_id),
-            _state(gpu),
-        )
-        for gpu in gpus
-    )
-    return Table(columns, rows)
 
 
 def _state(gpu: Gpu) -> Cell:
@@ -119,37 +90,30 @@ def _health(gpus: Sequence[Gpu]) -> Iterator[Line]:
 
 
 def _ids(gpus: Sequence[Gpu]) -> Table:
-    """Return the UUIDs; with MIG on, also those of the instances, with their profile and memory."""
-    mig = any(gpu.mig for gpu in gpus)
-    titles = ["device", "uuid", *(["profile", "memory"] if mig else [])]
+    """Return the ids by which a file can name each device, with what there is to say of it besides."""
+    titles = ("GPU", "uuid", "PCI", "CC", "state")
+    columns = tuple(Column(title, whole=title in {"GPU", "uuid"}) for title in titles)
     rows: list[tuple[Cell, ...]] = []
     for gpu in gpus:
-        rows.append((cell(f"GPU {gpu.index}"), cell(gpu.uuid), *([(), ()] if mig else [])))
+        facts = (cell(gpu.pci_bus_id.removeprefix(MAIN_DOMAIN)), cell(gpu.compute_capability or UNKNOWN), _state(gpu))
+        rows.append((cell(str(gpu.index)), cell(gpu.uuid), *facts))
         for instance in gpu.mig or ():
-            name = f"GPU {gpu.index} {instance_label(gpu, instance)}"
-            size = cell(memory(instance.memory_total_mib))
-            rows.append((cell(name), cell(instance.uuid), cell(instance.profile), size))
-    return Table(tuple(Column(title, right=title == "memory") for title in titles), tuple(rows))
+            name = f"{gpu.index} {instance_label(gpu, instance)}"
+            rows.append((cell(name), cell(instance.uuid), (), (), ()))
+    return Table(columns, tuple(rows))
 
 
 def _processes(gpus: Sequence[Gpu]) -> Block:
     rows = tuple(_process(gpu, process) for gpu in gpus for process in gpu.processes)
     if not rows:
         return Line(cell("No process holds any of them."))
-    return Table((Column("device"), Column("held by"), Column("pid", right=True), Column("memory", right=True)), rows)
+    return Table((Column("GPU"), Column("held by"), Column("pid", right=True), Column("memory", right=True)), rows)
 
 
 def _process(gpu: Gpu, process: Process) -> tuple[Cell, ...]:
-    where = f"GPU {gpu.index}" if process.gi is None else f"GPU {gpu.index} gi {process.gi}"
-    return (cell(where), cell(_holder(process.container)), cell(str(process.pid)), cell(memory(process.used_mib)))
-
-
-def _holder(container: Container | None) -> str:
-    if container is None:
-        return "a process in no known container"
-    if container.project and container.service:
-        return f"{container.project}/{container.service}"
-    return f"container {container.service or container.id[:CONTAINER_ID]}"
+    where = str(gpu.index) if process.gi is None else f"{gpu.index} gi {process.gi}"
+    holder = "a process in no known container" if process.container is None else holder_name(process.container)
+    return (cell(where), cell(holder), cell(str(process.pid)), cell(memory(process.used_mib)))
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -76,8 +76,15 @@ def _map(plan: Plan, inventory: Inventory, held: Mapping[str, Held], screen: Scr
 
 
 def _host(host: HostPlaces, screen: Screen) -> Iterator[Line]:
-    """Yield a host's devices, a line each; what has no room behind a bar stands below it."""
-    yield _title(host)
+    yield host_title(host)
+    yield from device_lines(host, screen, "taken")
+
+
+def device_lines(host: HostPlaces, screen: Screen, used: str) -> Iterator[Line]:
+    """Yield a head and a host's devices, a line each; what has no room behind a bar stands below it.
+
+    ``used`` is the title of the column that says how much of a device is not free.
+    """
     room = min(screen.width or COLUMNS, COLUMNS)
     columns, names = _names(host)
     taken = [cell(_taken(place)) for place in host.places]
@@ -88,7 +95,7 @@ def _host(host: HostPlaces, screen: Screen) -> Iterator[Line]:
     sizes = [max(widest * p.total_mib // largest, 4) if p.total_mib else widest for p in host.places]
     bars = [_bar(place, size) for place, size in zip(host.places, sizes, strict=True)]
     full = [(*row, bar, amount) for row, (bar, _), amount in zip(rows.rows, bars, taken, strict=True)]
-    head, *lines = _aligned(Table((*columns, Column("memory"), Column("taken")), tuple(full)))
+    head, *lines = _aligned(Table((*columns, Column("memory"), Column(used)), tuple(full)))
     yield Line(head[:-1])
     for line, place, (_, behind) in zip(lines, host.places, bars, strict=True):
         notes = _notes(place, behind)
@@ -127,7 +134,8 @@ def _names(host: HostPlaces) -> tuple[list[Column], list[list[Cell]]]:
     return columns, rows
 
 
-def _title(host: HostPlaces) -> Line:
+def host_title(host: HostPlaces) -> Line:
+    """Return the line above a host's devices: its name, and what its GPUs have in common."""
     models = {short_name(gpu.name) for gpu in host.host.gpus}
     text = f": {counted(len(host.host.gpus), 'GPU')}"
     if len(models) == 1:
@@ -181,7 +189,10 @@ def _bar(place: Place, size: int) -> tuple[Cell, list[str]]:
     A worker whose name is too long for its part has a letter there; one alone in the bar needs none.
     """
     parts = [_Part("", place.held_part, "dim")] if place.held_part else []
-    parts += [_Part(printable(stay.worker), stay.part, MARKS[stay.action].style) for stay in place.stays]
+    parts += [
+        _Part(printable(stay.worker), stay.part, MARKS[stay.action].style if stay.action else "plain")
+        for stay in place.stays
+    ]
     widths = _columns([part.size for part in parts], size)
     free = size - sum(widths)
     behind: list[str] = []

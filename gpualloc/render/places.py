@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gpualloc.inventory.names import pci_key
 from gpualloc.render.words import devices_of
@@ -30,20 +30,49 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Stay:
-    """A worker on a device. ``part`` is the fraction of the device that it takes, to draw it by."""
+    """A worker on a device. ``part`` is the fraction of the device that it takes, to draw it by.
+
+    ``action`` is None where no plan has it there: for what holds a device now, and for what has no place any more.
+    """
 
     worker: str
     service: str
-    action: Action
+    action: Action | None
     mib: int | None
     exclusive: bool
     reason: str
     part: float
 
 
+class Seat(NamedTuple):
+    """A worker that has devices, or had: as a placement has it, or one that the plan has no place for."""
+
+    worker: str
+    service: str
+    action: Action | None
+    memory_mib: int | None
+    exclusive: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A worker that has devices, ``previous``, as the file names them, and for which the plan has no place."""
+
+    worker: str
+    service: str
+    previous: tuple[str, ...]
+    memory_mib: int | None
+    exclusive: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device with what is on it. ``held_part`` is the fraction of it that is not the project's to give."""
+    """A device with what is on it.
+
+    ``held_part`` is the fraction of it that is not the project's to give; ``used_mib`` is what is given out or held by
+    others, None where a part of that is not known.
+    """
 
     uuid: str
     gpu: Gpu
@@ -51,19 +80,12 @@ class Place:
     held: Held
     held_part: float
     stays: tuple[Stay, ...]
+    used_mib: int | None
 
     @property
     def total_mib(self) -> int | None:
         """The memory of the device, None where it is not known."""
         return self.instance.memory_total_mib if self.instance else self.gpu.memory_total_mib
-
-    @property
-    def used_mib(self) -> int | None:
-        """What is given out or held by others; None where a part of that is not known."""
-        if any(stay.exclusive for stay in self.stays):
-            return self.total_mib
-        amounts = [stay.mib for stay in self.stays]
-        return None if None in amounts else self.held.mib + sum(mib for mib in amounts if mib is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,24 +109,28 @@ class HostPlaces:
     @property
     def one_island(self) -> bool:
         """Whether NVLink joins all GPUs of the host."""
-        return len(self.host.gpus) > 1 and len(islands(self.host)) == 1
+        return len(self.host.gpus) > 1 and [len(island) for island in islands(self.host)] == [len(self.host.gpus)]
 
 
 def places_after(plan: Plan, hosts: Iterable[Host], held: Mapping[str, Held]) -> list[HostPlaces]:
     """Return ``hosts`` with the workers where ``plan`` puts them. ``held``: what others hold, by UUID of the device."""
-    seats: dict[str, list[Placement]] = defaultdict(list)
+    seats: dict[str, list[Seat]] = defaultdict(list)
     for placement in plan.solution.placements:
         for device in placement.devices:
-            seats[device.uuid].append(placement)
-    return [_host_places(host, seats, held, ()) for host in hosts]
+            seats[device.uuid].append(_seat(placement))
+    return [arranged(host, lambda gpu, instance: _place(gpu, instance, seats, held)) for host in hosts]
 
 
 def places_before(
-    plan: Plan, inventory: Inventory, hosts: Iterable[Host], held: Mapping[str, Held]
+    plan: Plan,
+    inventory: Inventory,
+    hosts: Sequence[Host],
+    held: Mapping[str, Held],
+    evicted: Iterable[Evicted] = (),
 ) -> list[HostPlaces]:
-    """Return ``hosts`` with the workers where they were before ``plan``: those that had devices, and are placed now."""
+    """Return ``hosts`` with the workers where they were before ``plan``: those that it places, and ``evicted``."""
     devices = devices_of(inventory)
-    seats: dict[str, list[Placement]] = defaultdict(list)
+    seats: dict[str, list[Seat]] = defaultdict(list)
     gone: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for placement in plan.solution.placements:
         for name in placement.previous or ():
@@ -112,10 +138,23 @@ def places_before(
             if device is None:
                 gone[placement.host][name].append(placement.worker)
             else:
-                seats[device.uuid].append(placement)
+                seats[device.uuid].append(_seat(placement))
+    for one in evicted:
+        seat = Seat(one.worker, one.service, None, one.memory_mib, one.exclusive, "")
+        found = [(name, _device_anywhere(name, hosts, devices)) for name in one.previous]
+        home = next((device.host for _, device in found if device is not None), hosts[0].name if hosts else "")
+        for name, device in found:
+            if device is None:
+                gone[home][name].append(one.worker)
+            else:
+                seats[device.uuid].append(seat)
     held = {uuid: of for uuid, of in held.items() if not of.left_out}
     return [
-        _host_places(host, seats, held, tuple((name, tuple(workers)) for name, workers in gone[host.name].items()))
+        arranged(
+            host,
+            lambda gpu, instance: _place(gpu, instance, seats, held),
+            tuple((name, tuple(workers)) for name, workers in gone[host.name].items()),
+        )
         for host in hosts
     ]
 
@@ -127,13 +166,26 @@ def device_named(name: str, host: str, devices: Mapping[str, Device]) -> Device 
     return next((d for d in devices.values() if d.host == host and d.instance is None and str(d.index) == name), None)
 
 
-def hosts_concerned(plan: Plan, inventory: Inventory) -> list[Host]:
+def _seat(placement: Placement) -> Seat:
+    p = placement
+    return Seat(p.worker, p.service, p.action, p.memory_mib, p.exclusive, p.reason)
+
+
+def _device_anywhere(name: str, hosts: Iterable[Host], devices: Mapping[str, Device]) -> Device | None:
+    found = (device_named(name, host.name, devices) for host in hosts)
+    return next((device for device in found if device is not None), None)
+
+
+def hosts_concerned(plan: Plan, inventory: Inventory, evicted: Iterable[Evicted] = ()) -> list[Host]:
     """Return the hosts that have workers by ``plan``, or had."""
     names = {placement.host for placement in plan.solution.placements}
     if any(placement.previous for placement in plan.solution.placements):
         devices = devices_of(inventory)
-        had = (devices.get(name) for placement in plan.solution.placements for name in placement.previous or ())
-        names |= {device.host for device in had if device is not None}
+        before = (devices.get(name) for placement in plan.solution.placements for name in placement.previous or ())
+        names |= {device.host for device in before if device is not None}
+    devices = devices_of(inventory) if evicted else {}
+    had = (_device_anywhere(name, inventory.hosts, devices) for one in evicted for name in one.previous)
+    names |= {device.host for device in had if device is not None}
     return [host for host in inventory.hosts if host.name in names]
 
 
@@ -142,21 +194,19 @@ def is_replan(plan: Plan) -> bool:
     return any(placement.previous for placement in plan.solution.placements)
 
 
-def _host_places(
+def arranged(
     host: Host,
-    seats: Mapping[str, Sequence[Placement]],
-    held: Mapping[str, Held],
-    gone: tuple[tuple[str, tuple[str, ...]], ...],
+    place_of: Callable[[Gpu, MigInstance | None], Place],
+    gone: tuple[tuple[str, tuple[str, ...]], ...] = (),
 ) -> HostPlaces:
+    """Return a host's devices, each as ``place_of`` gives it, those of one group together."""
     groupings = _groupings(host)
     position = {gpu.uuid: at for at, gpu in enumerate(_in_pci_order(host))}
     first = [_first_positions(grouping, position) for grouping in groupings]
     gpus = sorted(
         host.gpus, key=lambda gpu: (*(firsts.get(gpu.uuid, position[gpu.uuid]) for firsts in first), position[gpu.uuid])
     )
-    places = [
-        _place(gpu, instance, seats, held) for gpu in gpus for instance in ([None] if gpu.mig is None else gpu.mig)
-    ]
+    places = [place_of(gpu, instance) for gpu in gpus for instance in ([None] if gpu.mig is None else gpu.mig)]
     return HostPlaces(host, tuple(places), groupings, gone)
 
 
@@ -173,24 +223,29 @@ def _first_positions(grouping: Grouping, position: Mapping[str, int]) -> dict[st
 
 
 def _place(
-    gpu: Gpu, instance: MigInstance | None, seats: Mapping[str, Sequence[Placement]], held: Mapping[str, Held]
+    gpu: Gpu, instance: MigInstance | None, seats: Mapping[str, Sequence[Seat]], held: Mapping[str, Held]
 ) -> Place:
     uuid = instance.uuid if instance else gpu.uuid
     total = instance.memory_total_mib if instance else gpu.memory_total_mib
     foreign = held.get(uuid, Held(0))
     held_part = min(foreign.mib / total, 1.0) if total else 0.0
     here = list(seats.get(uuid, ()))
-    parts = _parts(here, total, 1.0 - held_part)
+    parts = parts_of([None if p.exclusive else p.memory_mib for p in here], total, 1.0 - held_part)
     stays = tuple(
         Stay(p.worker, p.service, p.action, p.memory_mib, p.exclusive, p.reason, part)
         for p, part in zip(here, parts, strict=True)
     )
-    return Place(uuid, gpu, instance, foreign, held_part, stays)
+    amounts = [p.memory_mib for p in here]
+    used = None if None in amounts else foreign.mib + sum(mib for mib in amounts if mib is not None)
+    return Place(uuid, gpu, instance, foreign, held_part, stays, total if any(p.exclusive for p in here) else used)
 
 
-def _parts(here: Sequence[Placement], total: int | None, free: float) -> list[float]:
-    """Return which fraction of the device each takes. What is not known is drawn as an equal part of what is left."""
-    known = [p.memory_mib / total if total and p.memory_mib is not None and not p.exclusive else None for p in here]
+def parts_of(amounts: Sequence[int | None], total: int | None, free: float) -> list[float]:
+    """Return which fraction of a device each takes; one that is not known gets an equal part of what is left.
+
+    ``amounts`` and ``total`` are in MiB; ``free`` is the fraction that there is for all of them.
+    """
+    known = [mib / total if total and mib is not None else None for mib in amounts]
     open_ = known.count(None)
     left = max(free - sum(part for part in known if part is not None), 0.0)
     parts = [left / open_ if part is None else part for part in known]

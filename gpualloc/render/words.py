@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gpualloc.model import Gpu, Inventory, MigInstance
 
@@ -98,14 +98,48 @@ def has_mig(inventory: Inventory) -> bool:
     return any(gpu.mig is not None for host in inventory.hosts for gpu in host.gpus)
 
 
-def label(devices: Iterable[Device]) -> str:
-    """Return devices of one host: ``GPU 0-3, 6``, and MIG instances one by one, ``GPU 1 gi 7``."""
+def label(devices: Iterable[Device], known: Iterable[Device] = ()) -> str:
+    """Return devices of one host: ``GPU 0-3, 6``, and MIG instances one by one, ``GPU 1 gi 7``.
+
+    Where they are all the instances of a GPU that are ``known``, and several: ``all of GPU 1``.
+    """
     group = list(devices)
+    here = {device.uuid for device in group}
+    hosts = {device.host for device in group}
+    split: dict[int, list[str]] = {}
+    for device in known:
+        if device.instance is not None and device.host in hosts:
+            split.setdefault(device.index, []).append(device.uuid)
+    full = {index for index, uuids in split.items() if len(uuids) > 1 and here.issuperset(uuids)}
+    group = [device for device in group if device.instance is None or device.index not in full]
     whole = ranges(device.index for device in group if device.instance is None)
     instances: dict[int, list[str]] = {}
     for device in group:
         if device.instance is not None:
             instances.setdefault(device.index, []).append(device.instance)
     parts = [f"GPU {whole}"] if whole else []
+    parts += [f"all of GPU {ranges(full)}"] if full else []
     parts += [f"GPU {index} {', '.join(names)}" for index, names in sorted(instances.items())]
     return ", ".join(parts)
+
+
+_HOSTS_NAMED = 4
+"""So many hosts with devices of the same numbers are named; of more, only how many there are."""
+
+
+def label_on_hosts(uuids: Iterable[str], devices: Mapping[str, Device], hosts: int) -> str:
+    """Return devices as ``label`` does, with their hosts where there are several: ``GPU 0-3 on gpu01, gpu02``."""
+    by_host: dict[str, list[Device]] = {}
+    unknown = []
+    for uuid in uuids:
+        device = devices.get(uuid)
+        if device is None:
+            unknown.append(short_uuid(uuid))
+        else:
+            by_host.setdefault(device.host, []).append(device)
+    if hosts < 2:
+        return ", ".join([*(label(group, devices.values()) for group in by_host.values()), *unknown])
+    alike: dict[str, list[str]] = {}
+    for host, group in by_host.items():
+        alike.setdefault(label(group, devices.values()), []).append(host)
+    return ", ".join([*(f"{which} on {listed(on, _HOSTS_NAMED)}" for which, on in alike.items()), *unknown])

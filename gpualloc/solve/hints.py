@@ -155,7 +155,8 @@ class Hints:
                 shared = replace(sharing, default_memory="share")
                 yield Change(
                     "sharing",
-                    "let workers that name no memory share devices (sharing.default_memory: share in the policy)",
+                    "let workers that name no memory share devices: "
+                    "sharing.default_memory: share, as --policy dev has it",
                     replace(policy, sharing=shared),
                     request,
                 )

@@ -26,7 +26,12 @@ def _shared_by_hand(problem: Problem, assignment: Assignment) -> list[PlanWarnin
         for d in devices:
             groups.setdefault(device_name(problem, d), []).append(job.name)
     return [
-        PlanWarning("shared_by_hand", f"{', '.join(names)} are pinned by hand to {device} and share it", tuple(names))
+        PlanWarning(
+            "shared_by_hand",
+            f"{', '.join(names)} are pinned by hand to {device} and share it: "
+            "x-gpualloc: {gpus: 1} in one of them parts them",
+            tuple(names),
+        )
         for device, names in groups.items()
         if len(names) > 1
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from gpualloc.model import LINK_LEVELS, Refusal, Unplaced
@@ -35,9 +36,10 @@ class Obstacles:
         problem = self.problem
         found: dict[int, tuple[str, str]] = {}
         open_on: dict[int, list[int]] = {}
+        never = [self._never(host, job) for host in range(len(problem.hosts))]
         for device in problem.devices:
             d = device.position
-            refusal = problem.refusals[d] or refused_by_request(device, job.demand) or self._here(d, job)
+            refusal = self._whatever(d, job) or never[problem.host_of[d]] or self._here(d, job)
             if refusal is None:
                 open_on.setdefault(problem.host_of[d], []).append(d)
             else:
@@ -46,6 +48,22 @@ class Obstacles:
             refusal = self._together(host, members, job)
             found.update(dict.fromkeys(members, refusal))
         return found
+
+    def _whatever(self, d: int, job: Job) -> tuple[str, str] | None:
+        """Return what keeps the worker off a device, whoever else is there."""
+        return self.problem.refusals[d] or refused_by_request(self.problem.devices[d], job.demand)
+
+    def _never(self, host: int, job: Job) -> tuple[str, str] | None:
+        """Return why the devices of a host make no place for the worker even while nobody else is there."""
+        problem, kind = self.problem, self.problem.kinds[job.kind]
+        if kind.least == 1:
+            return None
+        could = [d for d in problem.host_devices[host] if d in kind.weight and self._whatever(d, job) is None]
+        if could and len(could) < kind.least:
+            return "count", _too_few(kind.least, len(could), problem.hosts[host])
+        if kind.rank == NOT_LINKED or len(_best_joined(problem, could, kind.rank)) >= kind.least:
+            return None
+        return "min_link", f"no {kind.least} of its devices are all joined by {LINK_LEVELS[kind.rank]} or closer"
 
     def _here(self, d: int, job: Job) -> tuple[str, str] | None:
         """Return what the workers on a device, or those missing there, have against one more."""
@@ -105,8 +123,7 @@ class Obstacles:
         """Return why devices that could each take the worker do not make a place for it."""
         problem, kind = self.problem, self.problem.kinds[job.kind]
         if kind.least > len(members):
-            has = f"{len(members)} on {problem.hosts[host]} could take it"
-            return "count", f"needs {kind.least} devices of one host, {has}"
+            return "count", _too_few(kind.least, len(members), problem.hosts[host])
         new = sum(d not in self.occupants.on for d in members)
         shared = len(members) - new
         if kind.least - shared > problem.room[host] - self.used_on[host]:
@@ -120,9 +137,34 @@ class Obstacles:
         return "search", "the search ended before a place was found"
 
 
+def _too_few(least: int, count: int, host: str) -> str:
+    return f"needs {least} devices of one host, {count} on {host} could take it"
+
+
+def _best_joined(problem: Problem, devices: list[int], rank: int) -> list[int]:
+    """Return the most devices of one host of which every pair is joined at least so closely."""
+    import networkx as nx  # noqa: PLC0415 - heavy
+
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_nodes_from(devices)
+    graph.add_edges_from((a, b) for a, b in combinations(devices, 2) if problem.link(a, b)[1] <= rank)
+    return max(nx.find_cliques(graph), key=len, default=[])
+
+
 def _some(names: list[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _merged(details: list[str]) -> list[str]:
+    """Return details with those in one that end alike: "is A, and C is asked for" and "is B, …" are "is A or B, …"."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for detail in details:
+        verb, space, rest = detail.partition(" ")
+        what, comma, end = rest.rpartition(", and ")
+        key = (verb + space, comma + end) if verb == "is" and comma else (detail, "")
+        found.setdefault(key, []).append(what if key[1] else "")
+    return [f"{start}{' or '.join(filter(None, whats))}{end}" for (start, end), whats in found.items()]
 
 
 def refusals_of(stops: Obstacles, obstacles: dict[int, tuple[str, str]]) -> tuple[Refusal, ...]:
@@ -137,6 +179,7 @@ def refusals_of(stops: Obstacles, obstacles: dict[int, tuple[str, str]]) -> tupl
         if code == "taken":
             holders = dict.fromkeys(name for d in devices for name in stops.occupants.names(d))
             details = [f"taken by {_some(list(holders))}"]
+        details = _merged(details)
         text = "; ".join(details[:_MOST_NAMED])
         if len(details) > _MOST_NAMED:
             text += f"; and {len(details) - _MOST_NAMED} more like it"

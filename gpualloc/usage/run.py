@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpualloc.durations import parse_duration
-from gpualloc.inventory import load as load_inventory
-from gpualloc.planning import open_workspace
+from gpualloc.planning import open_workspace, read_inventory
 from gpualloc.usage.measure import Meter, parse_margin, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gpualloc.errors import Diagnostic
     from gpualloc.model import Inventory
@@ -37,6 +36,6 @@ def measure(
     start = time.monotonic()
     while (left := start + seconds - time.monotonic()) > 0:
         time.sleep(min(_EVERY_S, left))
-        meter.take(load_inventory(options.inventory, Path(options.topo) if options.topo else None).inventory)
+        meter.take(read_inventory(options).inventory)
     usage = meter.result(seconds)
     return usage, workspace.inventory, (*workspace.warnings, *unseen(usage))

@@ -157,7 +157,8 @@ class Docker:
         except subprocess.TimeoutExpired:
             return Answer(None, "", "")
         except OSError as error:
-            raise fail("docker", f"docker cannot be run: {error.strerror}") from None
+            hint = "see what `docker version` says"
+            raise fail("docker", f"docker cannot be run: {error.strerror}", None, hint) from None
         return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.forms import forms_of
-from gpualloc.compose.project import GPU_VARIABLES
+from gpualloc.compose.layers import GPU_VARIABLES
 from gpualloc.solve.pins import resolve_pins
 from gpualloc.verify.machine import machine_of
 

@@ -201,6 +201,14 @@ def _blind(case: Case) -> Iterator[Diagnostic]:
         yield Diagnostic("no-utility", summary, case.expectation.where, "let it name compute,utility", "note")
 
 
+FRAMEWORK_HINTS = {
+    "framework-silent": "import it by hand in the container; --no-frameworks asks CUDA alone",
+    "framework-without-cuda": "put a build with CUDA into the image, if this worker is to use it",
+    "framework-differs": "look for code or an entrypoint in the image that sets CUDA_VISIBLE_DEVICES",
+}
+"""What to do where a framework does not see what CUDA does, by code."""
+
+
 def _frameworks(case: Case) -> Iterator[Diagnostic]:
     """Tell of frameworks that see something else than CUDA does; where CUDA is wrong already, nothing more."""
     if set(case.seen) != set(case.expected):
@@ -210,7 +218,8 @@ def _frameworks(case: Case) -> Iterator[Diagnostic]:
         if found is not None:
             code, text, severity = found
             name = FRAMEWORKS.get(framework.name, framework.name)
-            yield Diagnostic(code, f"{case.expectation.worker}: {name} {text}", case.expectation.where, None, severity)
+            summary = f"{case.expectation.worker}: {name} {text}"
+            yield Diagnostic(code, summary, case.expectation.where, FRAMEWORK_HINTS[code], severity)
 
 
 def _framework(case: Case, framework: Framework) -> tuple[str, str, Severity] | None:

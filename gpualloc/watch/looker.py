@@ -72,7 +72,9 @@ class Looker(threading.Thread):
             return
         except Exception as error:  # noqa: BLE001 - a thread that dies in silence would watch nothing
             self._close()
-            self._tell((Diagnostic("look-failed", f"the GPUs cannot be read: {type(error).__name__}: {error}"),))
+            reason = getattr(error, "strerror", None) or error
+            hint = "see what `gpualloc inventory` says; if it works, please report this"
+            self._tell((Diagnostic("look-failed", f"the GPUs cannot be read: {reason}", hint=hint),))
             return
         self._hear(frozenset(gpu.uuid for host in reading.inventory.hosts for gpu in host.gpus))
         self._tell(reading)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpualloc.checks.outlook import MOVES
 from gpualloc.compose.project import DEFAULT_FILES, OVERRIDE_FILES
 from gpualloc.inventory import health
-from gpualloc.inventory import load as load_inventory
 from gpualloc.model import Reading
-from gpualloc.planning import make_plan, open_workspace, write_plan
+from gpualloc.planning import make_plan, open_workspace, read_inventory, write_plan
 from gpualloc.watch.facts import View
 from gpualloc.watch.watcher import Move, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gpualloc.model import HealthIssue, Inventory
     from gpualloc.planning import Options, Planned, Workspace
@@ -47,8 +46,7 @@ class Site:
 
     def read(self) -> Reading:
         """Read the machine. Raises GpuallocError."""
-        topo = self._options.topo
-        return load_inventory(self._options.inventory, Path(topo) if topo else None)
+        return read_inventory(self._options)
 
     def view(self, reading: Reading) -> View:
         """Return the project as its files are now; they are read again if they have changed.

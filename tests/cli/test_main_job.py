@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpualloc.inventory import load
+from tests.compose_oracle import config, needs_compose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,7 +240,7 @@ def test_override_form(run: Run, tmp_path: Path) -> None:
     (tmp_path / "compose.gpu.yaml").write_text("services: {}\n")
     refused = run("apply", "--yes", *args)
     assert refused.code == 2
-    assert "was not written by gpualloc" in refused.err
+    assert "has not made this file as such" in refused.err
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -263,3 +264,39 @@ def test_a_service_that_is_left_alone_keeps_its_pins(run: Run, tmp_path: Path, r
     assert [uuid in moved for uuid in GPUS].count(True) == replicas
     assert run("reset", "--yes").code == 0
     assert path.read_bytes() == before
+
+
+@needs_compose
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_in_an_override_file_too(run: Run, tmp_path: Path, replicas: int) -> None:
+    path, over = tmp_path / "compose.yaml", tmp_path / "gpu.yaml"
+    path.write_text(
+        "services:\n  b:\n    image: i\n    gpus: [{count: 1}]\n    profiles: [x]\n"
+        f"    environment: [PRICE=$$5]\n    deploy: {{replicas: {replicas}}}\n"
+        "  a: {image: i, gpus: [{count: 1}], scale: 2}\n  c: {image: i, profiles: [x], depends_on: [a, b]}\n"
+    )
+    args = ("apply", "--yes", *L40S, "--override", "gpu.yaml")
+    assert run(*args, "--profile", "x").code == 0
+    written = over.read_text()
+    assert written.count("device_ids") == 2 + replicas
+    without = run(*args)
+    assert "b keeps its pins" in without.err
+    assert "nothing to write" in without.err
+    assert run("apply", "--yes", "--inventory", "sim:8xrtx4090", "--override", "gpu.yaml", "--scale", "a=3").code == 0
+    moved = over.read_text()
+    assert [uuid in moved for uuid in GPUS].count(True) == replicas
+    assert moved.count("device_ids") == 3 + replicas
+    seen = config([path, over], profiles=["x"])
+    assert seen.ok, seen.stderr
+    workers = ["b"] if replicas == 1 else ["b-1", "b-2"]
+    assert set(seen.data["services"]) == {"a-1", "a-2", "a-3", "c", *workers}
+    assert set(seen.data["services"]["c"]["depends_on"]) == {"a-1", "a-2", "a-3", *workers}
+    assert run(*args, "--profile", "x", "--replan", "--scale", "a=2").code == 0
+    assert over.read_text() == written
+    text = path.read_text()
+    path.write_text(text.replace("  a: {image: i, gpus: [{count: 1}], scale: 2}\n", "").replace("a, b", "b"))
+    assert run(*args).code == 0
+    assert over.read_text().count("device_ids") == replicas
+    path.write_text("services:\n  d: {image: i}\n")
+    assert run(*args).code == 0
+    assert not over.exists()

@@ -19,7 +19,7 @@ CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glo
 
 
 def text_of(path: Path) -> str:
-    return path.read_bytes().decode()
+    return path.read_bytes().decode().removeprefix("\ufeff")
 
 
 def rewritten(path: Path) -> str:

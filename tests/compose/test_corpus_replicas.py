@@ -45,7 +45,7 @@ def scaled(project: Project, role: str | None) -> str:
     divisions = divisions_of(demand.roles, project, fresh_workers(demand.roles, project))
     (file,) = project.files
     wanted = edits(demand, solution(demand, at_most=2), base(), INVENTORY)
-    return rewrite(file, wanted, divisions.get(file, ()))
+    return rewrite(file, wanted, divisions.get(file, ())).text
 
 
 def problems(path: Path, role: str, text: bytes) -> list[str]:

@@ -181,7 +181,42 @@ def test_an_active_profile_counts_and_another_is_noted(tmp_path: Path) -> None:
     text = service("gpus: [{device_ids: ['0']}]\nprofiles: [later]")
     assert only_role(demand(tmp_path, text, profiles=("later",))).service.name == "w"
     found = demand(tmp_path, text)
-    assert [(n.code, n.severity) for n in found.notes] == [("left-alone", "note")]
+    assert [(n.code, n.severity, n.hint) for n in found.notes] == [("no-role", "note", "to plan it: --profile later")]
+    both = text + "  v: {image: v, gpus: all}\n"
+    assert [(n.code, n.severity, n.hint) for n in demand(tmp_path, both).notes] == [
+        ("left-alone", "note", "to plan it: --profile later")
+    ]
+
+
+def test_services_that_are_left_alone_for_one_reason_have_one_note(tmp_path: Path) -> None:
+    one = "{image: w, gpus: [{device_ids: ['0']}], profiles: [later]}"
+    text = "services:\n  v: {image: v, gpus: all}\n" + "".join(f"  w{n}: {one}\n" for n in range(6))
+    (note,) = demand(tmp_path, text).notes
+    assert note.summary == "w0, w1, w2 and 3 more keep their pins: their profiles are not active"
+    assert note.hint == "to plan them: --profile later"
+
+
+def test_a_project_that_asks_for_nothing_is_told_how_to_ask(tmp_path: Path) -> None:
+    (note,) = demand(tmp_path, "services:\n  web: {image: nginx}\n").notes
+    assert (note.code, note.summary) == ("no-role", "no service asks for a GPU")
+    assert "x-gpualloc: {gpus: 1}" in (note.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("active", "env", "roles"),
+    [
+        ((), None, ["w"]),
+        (("other",), None, []),
+        ((), {"COMPOSE_PROFILES": "other"}, []),
+        ((), {"COMPOSE_PROFILES": "other,"}, ["w"]),
+        ((), {"COMPOSE_PROFILES": "other, later"}, ["w"]),
+    ],
+)
+def test_the_profile_without_a_name_is_active_where_none_is_named(
+    tmp_path: Path, active: tuple[str, ...], env: dict[str, str] | None, roles: list[str]
+) -> None:
+    text = service("gpus: all\nprofiles: ['', later]")
+    assert [r.service.name for r in demand(tmp_path, text, profiles=active, env=env).roles] == roles
 
 
 def test_monitors_observe_unless_told_otherwise(tmp_path: Path) -> None:

@@ -161,6 +161,11 @@ def test_services_that_are_an_alias_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, text) == "cannot-edit"
 
 
+def test_keys_with_question_marks_are_refused(tmp_path: Path) -> None:
+    text = "services:\n  web:\n    image: i\n    gpus: all\n    environment:\n      ? A\n      : b\n"
+    assert refusal(tmp_path, text) == "cannot-edit"
+
+
 @pytest.mark.parametrize(
     "record",
     [

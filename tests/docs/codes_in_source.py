@@ -29,6 +29,9 @@ MESSAGES = {
 }
 """The classes whose first argument is a code, the second the words; and what kind of code it is."""
 
+HINTS = {"Diagnostic": 3, "Cause": 2}
+"""Those of them whose messages have a hint, and where it is among the arguments."""
+
 _CODE = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 
 
@@ -36,13 +39,15 @@ _CODE = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 class Use:
     """One place where a message is made: its code, kind and place, and the fixed parts of its words.
 
-    ``said`` has them for each way in which it is worded; None where the words are made elsewhere.
+    ``said`` has them for each way in which it is worded; None where the words are made elsewhere. ``hinted`` tells
+    whether it has a hint in every case; of kinds of messages that have none it is True.
     """
 
     code: str
     kind: str
     where: str
     said: tuple[tuple[str, ...], ...] | None = None
+    hinted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class _Sink:
     code_name: str
     words: int | None
     words_name: str | None
+    hint: int | None = None
+    hint_name: str | None = None
+    hinted: bool = True
+    """Whether there is a hint where none is given to it."""
 
 
 @dataclass(slots=True)
@@ -69,7 +78,10 @@ def uses(package: Path = PACKAGE) -> list[Use]:
         _Module(path.relative_to(package).as_posix(), ast.parse(path.read_text(encoding="utf-8")))
         for path in sorted(package.rglob("*.py"))
     ]
-    public = {name: _Sink(kind, 0, "code", 1, "summary") for name, kind in MESSAGES.items()}
+    public = {
+        name: _Sink(kind, 0, "code", 1, "summary", HINTS.get(name), "hint", name not in HINTS)
+        for name, kind in MESSAGES.items()
+    }
     while _find_sinks(modules, public):
         pass
     found: list[Use] = []
@@ -92,12 +104,17 @@ def _find_sinks(modules: list[_Module], public: dict[str, _Sink]) -> bool:
             if code.id in names and function.name not in known:
                 words = _argument(call, sink.words, sink.words_name)
                 same = isinstance(words, ast.Name) and words.id in names
+                hint = _argument(call, sink.hint, sink.hint_name)
+                handed = isinstance(hint, ast.Name) and hint.id in names
                 known[function.name] = _Sink(
                     sink.kind,
                     names.index(code.id),
                     code.id,
                     names.index(words.id) if same and isinstance(words, ast.Name) else None,
                     words.id if same and isinstance(words, ast.Name) else None,
+                    names.index(hint.id) if handed and isinstance(hint, ast.Name) else None,
+                    hint.id if handed and isinstance(hint, ast.Name) else None,
+                    (sink.hinted if hint is None else _hinted(hint, function)) and not handed,
                 )
                 new = True
     return new
@@ -150,6 +167,8 @@ def _uses_of(
         return
     where = f"{module.name}:{call.lineno}"
     said = _said(_argument(call, sink.words, sink.words_name), function)
+    hint = _argument(call, sink.hint, sink.hint_name)
+    hinted = sink.hinted if hint is None else _hinted(hint, function)
     codes = list(_constants(expression, function))
     if not codes:
         text = ast.unparse(expression)
@@ -164,7 +183,23 @@ def _uses_of(
             raise LookupError(message)
     for code in codes:
         assert _CODE.fullmatch(code), f"{where}: {code!r} is no code"
-        yield Use(code, sink.kind, where, said)
+        yield Use(code, sink.kind, where, said, hinted)
+
+
+def _hinted(hint: ast.expr, function: Function | None) -> bool:
+    """Tell whether a hint is there in every case, as far as it can be read: a call is taken to give one."""
+    if isinstance(hint, ast.Constant):
+        return bool(hint.value)
+    if isinstance(hint, ast.IfExp):
+        return _hinted(hint.body, function) and _hinted(hint.orelse, function)
+    if isinstance(hint, ast.BoolOp):
+        return isinstance(hint.op, ast.Or) and any(_hinted(value, function) for value in hint.values)
+    if isinstance(hint, ast.Name) and function is not None:
+        parameters = [a for a in ast.walk(function.args) if isinstance(a, ast.arg) and a.arg == hint.id]
+        if parameters and parameters[0].annotation is not None:
+            return "None" not in ast.unparse(parameters[0].annotation)
+        return all(value is None or _hinted(value, None) for value in _assigned(function, hint.id))
+    return True
 
 
 def _constants(expression: ast.expr, function: Function | None) -> Iterator[str]:

@@ -16,7 +16,7 @@ PAGES = sorted(
     {ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*/README.md")}
     - {ROOT / "docs" / "reference" / "codes.md"}
 )
-IN_EXAMPLE = {"docs/airflow.md": "airflow", "examples/airflow/README.md": "airflow"}
+IN_EXAMPLE = {"docs/airflow.md": "airflow", "examples/airflow/README.md": "airflow", "examples/mig/README.md": "mig"}
 """Pages that say in words that they are about an example's folder."""
 
 

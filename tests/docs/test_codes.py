@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gpualloc.errors import GpuallocError
 from gpualloc.words import KINDS, Page, codes, page, pages, plain
 from tests.docs.codes_in_source import MESSAGES, Use, uses
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USES = uses()
 MADE: dict[str, list[Use]] = defaultdict(list)
@@ -31,6 +35,44 @@ def test_every_page_is_on_codes_that_are_in_the_source() -> None:
 def test_no_code_has_two_pages() -> None:
     known = [plain(code) for code in codes()]
     assert sorted(set(known)) == sorted(known)
+
+
+WITHOUT_HINT = {
+    ("not-confirmed", "nothing was written"): "the user's own answer; what to do next is for them to say",
+    ("swarm-translated", " "): "it says what it was translated into: nothing is to be done",
+    ("swarm-left-out", " is left out: "): "what it says of Swarm is why; what to do without it is for the user to say",
+    ("nvml-query", " unknown"): "a fact that the driver does not give: nothing can be done about it on this machine",
+}
+"""Messages that need no hint, by their code and how their words begin, each with the reason."""
+
+
+def test_every_message_has_a_hint() -> None:
+    without = {(plain(use.code), use.said[0][0] if use.said else ""): use.where for use in USES if not use.hinted}
+    assert not without.keys() - WITHOUT_HINT.keys(), "say what to do, or why there is nothing to do"
+    assert without.keys() == WITHOUT_HINT.keys(), "these have a hint now"
+
+
+@pytest.mark.parametrize(
+    ("body", "hinted"),
+    [
+        ("raise fail('a-code', 'words')", False),
+        ("raise fail('a-code', 'words', None, 'do this')", True),
+        ("raise fail('a-code', 'words', hint='do this' if thing else None)", False),
+        ("hint = None\n    if thing:\n        hint = 'do this'\n    raise fail('a-code', 'words', None, hint)", False),
+        ("hint = 'do this' if thing else 'do that'\n    raise fail('a-code', 'words', None, hint)", True),
+        ("Diagnostic('a-code', 'words', None, None, 'warning')", False),
+        ("Diagnostic('a-code', 'words', None, thing or 'do this')", True),
+        ("own('a-code')", False),
+        ("own('a-code', 'do this')", True),
+    ],
+)
+def test_hints_are_found_in_the_source(body: str, *, hinted: bool, tmp_path: Path) -> None:
+    """The reader of syntax trees sees a hint that is left out, at every depth of handing on."""
+    errors = "def fail(code, summary, where=None, hint=None):\n    return Diagnostic(code, summary, where, hint)\n"
+    own = "def own(code, hint=None):\n    return fail(code, 'words', None, hint)\n"
+    (tmp_path / "errors.py").write_text(errors)
+    (tmp_path / "one.py").write_text(f"{own}def f(thing):\n    {body}\n")
+    assert [use.hinted for use in uses(tmp_path)] == [hinted]
 
 
 @pytest.mark.parametrize("page_", PAGES, ids=lambda page_: page_.codes[0])

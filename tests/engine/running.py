@@ -70,6 +70,28 @@ def _has_compiler() -> bool:
     return True
 
 
+def stand_in(directory: Path) -> Path:
+    """Put into an engine's folder what stands in for NVIDIA's toolkit; return the machine's folder, without devices."""
+    host = directory / "host"
+    (host / "gpus").mkdir(parents=True)
+    _build(host)
+    hook = f"{sys.executable} {HERE / 'toolkit.py'}"
+    scripts = {
+        "hook": f"exec {hook} hook {host}",
+        "runtime": f'exec {hook} runtime {directory}/bin/runc "$@"',
+    }
+    for name, command in scripts.items():
+        (directory / name).write_text(f"#!/bin/sh\n{command}\n")
+        (directory / name).chmod(0o755)
+    return host
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """Return this process's environment, with an engine's programs, and without what says how to plan or compose."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "GPUALLOC_"))}
+    return {**clean, "PATH": f"{directory}/bin:{os.environ['PATH']}"}
+
+
 @dataclass(frozen=True)
 class Engine:
     """A running engine. ``environ`` is what reaches it; ``host`` is the machine's folder, see toolkit.py."""
@@ -82,17 +104,7 @@ class Engine:
     def start(cls) -> Engine:
         """Start one. Raises CannotStartError, with what the script said."""
         directory = Path(tempfile.mkdtemp(prefix="engine-"))
-        host = directory / "host"
-        (host / "gpus").mkdir(parents=True)
-        _build(host)
-        hook = f"{sys.executable} {HERE / 'toolkit.py'}"
-        scripts = {
-            "hook": f"exec {hook} hook {host}",
-            "runtime": f'exec {hook} runtime {directory}/bin/runc "$@"',
-        }
-        for name, command in scripts.items():
-            (directory / name).write_text(f"#!/bin/sh\n{command}\n")
-            (directory / name).chmod(0o755)
+        host = stand_in(directory)
         environ = {
             **os.environ,
             "PACKAGES": str(PACKAGES),
@@ -105,8 +117,7 @@ class Engine:
             shutil.rmtree(directory)
             raise CannotStartError(done.stderr.strip())
         reach = dict(re.findall(r"(DOCKER_HOST|DOCKER_CONFIG)='([^']*)'", done.stdout))
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("COMPOSE_", "GPUALLOC_"))}
-        engine = cls(directory, {**clean, **reach, "PATH": f"{directory}/bin:{os.environ['PATH']}"}, host)
+        engine = cls(directory, {**environment(directory), **reach}, host)
         engine.docker("import", "-", PLAIN, input=image.busybox(directory / "bin" / "busybox"))
         engine.docker("import", "-", PYTHON, input=image.with_python(directory / "bin" / "busybox"))
         return engine
@@ -139,6 +150,11 @@ class Engine:
         """Return the UUIDs of the devices that were put into a container."""
         listing = self.docker("exec", container, "sh", "-c", "cat /run/standin/gpus/* 2>/dev/null || true")
         return [line for line in listing.splitlines() if re.match(r"(GPU|MIG)-\S+$", line)]
+
+    def found_by_name(self, container: str, name: str) -> set[str]:
+        """Return the IPv4 addresses that a name leads to in a container."""
+        answer = self.docker("exec", container, "busybox", "nslookup", "-type=a", name)
+        return set(re.findall(r"^Address: ([0-9.]+)$", answer, re.MULTILINE))
 
     def machine(self, inventory: Inventory, *, cdi: bool = True) -> None:
         """Let the engine's host have these devices. ``cdi`` false: its CDI spec stays as it was, and so is stale."""

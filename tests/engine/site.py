@@ -30,11 +30,12 @@ class Result:
 
 @dataclass
 class Site:
-    """Where a user works: a folder with ``compose.yaml``, an engine, and the machine's snapshot."""
+    """Where a user works: a folder with ``compose.yaml``, an engine, and snapshots of the machine, or of several."""
 
     engine: Engine
     folder: Path
     project: str = "site"
+    sources: tuple[str, ...] = ("gpus.json",)
 
     def machine(self, name: str, *, without: tuple[int, ...] = (), cdi: bool = True) -> Inventory:
         """Be on a shipped machine, less the GPUs with these indices; the others keep their index."""
@@ -57,9 +58,9 @@ class Site:
         (self.folder / "compose.yaml").write_text(f"name: {self.project}\n{compose}")
 
     def gpualloc(self, command: str, *words: str, code: int = 0) -> Result:
-        """Run a command of gpualloc on the project and this machine."""
-        machine = () if command == "reset" else ("--inventory", "gpus.json")
-        words = (sys.executable, "-m", "gpualloc", command, *machine, *words)
+        """Run a command of gpualloc on the project and these machines."""
+        machines = () if command == "reset" else tuple(f"--inventory={source}" for source in self.sources)
+        words = (sys.executable, "-m", "gpualloc", command, *machines, *words)
         environ = {**self.engine.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=self.folder, env=environ, capture_output=True, text=True, check=False)
         result = Result(done.returncode, done.stdout, done.stderr)

@@ -5,7 +5,8 @@
 
 HOST is a folder: ``gpus`` has a file for each device of the machine, named in PCI order; ``names.json`` says which ids
 each goes by; ``libcuda.so.1`` and ``nvidia-smi`` are what a container gets with the capabilities compute and utility;
-where ``wsl2`` is, every container gets every device. In a container the devices are the files under /run/standin/gpus.
+where ``wsl2`` is, every container gets every device; ``swarm-resource`` names a variable that outranks
+NVIDIA_VISIBLE_DEVICES where a container has it. In a container the devices are the files under /run/standin/gpus.
 Rules: the toolkit's "Specialized configurations".
 """
 
@@ -31,7 +32,11 @@ def hook(host: Path) -> None:
     root = bundle / config["root"]["path"]
     environment = dict(entry.split("=", 1) for entry in config["process"]["env"])  # the last one counts
     privileged = "CAP_SYS_ADMIN" in config["process"]["capabilities"]["bounding"]
-    wanted = "all" if privileged or (host / "wsl2").exists() else environment.get("NVIDIA_VISIBLE_DEVICES", "all")
+    variables = ["NVIDIA_VISIBLE_DEVICES"]
+    if (host / "swarm-resource").exists():
+        variables.insert(0, (host / "swarm-resource").read_text())
+    named: str = next((environment[name] for name in variables if name in environment), "all")
+    wanted = "all" if privileged or (host / "wsl2").exists() else named
     capabilities = environment.get("NVIDIA_DRIVER_CAPABILITIES") or "compute,utility"
     (root / DEVICES).mkdir(parents=True, exist_ok=True)
     for file in chosen(host, wanted):

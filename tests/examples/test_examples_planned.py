@@ -65,6 +65,8 @@ def airflow(tmp_path: Path) -> Path:
         ("desktop", "desktop", "desktop"),
         ("mixed", "base", "dgx-a100"),
         ("mixed", "prod", "8xrtx4090"),
+        ("mig", "base", "a100-mig"),
+        ("mig", "prod", "a100-mig"),
     ],
 )
 def test_it_fits_on_a_machine_of_its_kind(example: str, policy: str, machine: str) -> None:
@@ -144,3 +146,25 @@ def test_vllm_gets_the_part_of_its_gpu_that_it_was_given(tmp_path: Path) -> None
     parts = {name: service["environment"].get("GPU_MEMORY_FRACTION") for name, service in services.items()}
     assert parts.pop("chat") is None, "it has its GPUs to itself"
     assert parts == {"autocomplete": "0.5500", "embeddings": "0.1500"}, "22 GiB and 6 GiB of 40 GiB"
+
+
+def test_mig_instances_are_shared_only_by_those_that_name_their_memory(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EXAMPLES / "mig", tmp_path / "mig"))
+    source = ("--inventory", "sim:a100-mig")
+    held = devices(plan(folder, "base", "a100-mig"))
+    done = gpualloc(folder, "apply", "-y", *source)
+    assert done.returncode == 0, done.stderr
+    loaded = compose_oracle.config([folder / "compose.yaml"])
+    assert loaded.ok, loaded.stderr
+    services = loaded.data["services"]
+    assert set(held) == {"llm", "embeddings", "reranker", "notebook-1", "notebook-2", "notebook-3"}
+    assert held["embeddings"] == held["reranker"]
+    assert len({uuid for uuids in held.values() for uuid in uuids}) == 5
+    for worker, (uuid,) in held.items():
+        assert uuid.startswith("MIG-")
+        (entry,) = services[worker]["deploy"]["resources"]["reservations"]["devices"]
+        assert entry["device_ids"] == [uuid]
+        assert services[worker]["environment"]["CUDA_VISIBLE_DEVICES"] == uuid, "CUDA takes instances by UUID"
+    ports = [services[f"notebook-{n}"]["ports"][0]["published"] for n in (1, 2, 3)]
+    assert ports == ["8888", "8889", "8890"]
+    assert gpualloc(folder, "check", *source).returncode == 0

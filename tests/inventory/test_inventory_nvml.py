@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from gpualloc.errors import Diagnostic, GpuallocError
 from gpualloc.inventory import load, nvml, shipped
+from gpualloc.inventory.health import nvlinks
 from gpualloc.inventory.mig import profile_name
 from gpualloc.inventory.snapshot import dump
 from gpualloc.model import Gpu, Host, Inventory, Link, MigInstance, Process, Reading
@@ -110,6 +111,10 @@ def nvml_host(host: Host) -> Host:
             # direct links: as many as their ends have room for
             count = min(link.nvlink or 0, 4) if link is not None else 0
             links.append(Link(a.uuid, b.uuid, count, None if link is None else link.pcie))
+    for position, one in enumerate(gpus):
+        # a random name may be a model's that usually has more links than these
+        mine = sum(link.nvlink or 0 for link in links if one.uuid in {link.a, link.b})
+        gpus[position] = replace(one, health=nvlinks(one.name, mine))
     return replace(host, name="", driver="570.1", cuda="12.8", gpus=tuple(gpus), links=tuple(links), platform="linux")
 
 

@@ -88,7 +88,7 @@ def test_a_topology_goes_with_one_report() -> None:
 
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert told([str(tmp_path / "none.json")]).summary == "cannot read it: No such file or directory"
-    assert told([str(tmp_path)]).summary == "cannot read it: Is a directory"
+    assert told([str(tmp_path)]).summary == "no snapshot is in this folder"
     assert told(["a\0b"]).summary == "cannot read it: embedded null byte"
     assert told([str(tmp_path / "none.json")]).code == "inventory-file"
     missing = told([XML], tmp_path / "none.txt")

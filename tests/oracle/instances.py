@@ -63,11 +63,14 @@ class Size:
     round_numbers: bool = False
     fewest_devices: int = 1
     fewest_workers: int = 1
+    fewest_hosts: int = 1
 
 
 MIXED = Size(hosts=2, devices=4, workers=4)
 SINGLE = Size(hosts=2, devices=5, workers=6, single=True)
 MIDDLE = Size(hosts=3, devices=16, workers=40, round_numbers=True, fewest_devices=4, fewest_workers=6)
+SMALL_FLEET = Size(hosts=4, devices=5, workers=4, fewest_devices=3, fewest_workers=2, fewest_hosts=2)
+FLEET = Size(hosts=4, devices=16, workers=30, round_numbers=True, fewest_devices=6, fewest_workers=6, fewest_hosts=2)
 
 
 class Source(Protocol):
@@ -150,7 +153,8 @@ class Recipe:
 
     def _hosts(self) -> tuple[Host, ...]:
         devices = self._amount(self.size.fewest_devices, self.size.devices)
-        hosts = min(self.source.among((1, 1, self.source.between(1, self.size.hosts))), devices)
+        fewest = self.size.fewest_hosts
+        hosts = min(self.source.among((fewest, fewest, self.source.between(fewest, self.size.hosts))), devices)
         models = ROUND_MODELS if self.size.round_numbers else MODELS
         # Mixed machines are the exception, as in life; equal devices make the larger classes.
         palette = [self.source.among(models) for _ in range(self.source.among((1, 1, 2, 3)))]

@@ -97,8 +97,8 @@ def applied(project: Project, policy: Policy, *, start: int = 0, at_most: int = 
     """Return the new text of every file of a project, by name."""
     demand = read_demand(project, policy)
     wanted = edits(demand, solution(demand, start=start, at_most=at_most), policy, INVENTORY)
-    home = {service.name: service.file.shown for service in project.services}
+    services = {service.name: service for service in project.services}
     return {
-        file.shown: rewrite(file, [edit for edit in wanted if home.get(edit.service) == file.shown])
+        file.shown: rewrite(file, [e for e in wanted if services[e.service].home(e.path) is file]).text
         for file in project.files
     }

@@ -49,7 +49,7 @@ def scaled(text: str, number: int | None = None) -> tuple[str, tuple[Role, ...]]
         fresh = fresh_workers(demand.roles, project)
         (divisions,) = divisions_of(demand.roles, project, fresh).values() or ([],)
         wanted = edits(demand, solution(demand), base(), INVENTORY)
-        return rewrite(project.files[0], wanted, divisions), demand.roles
+        return rewrite(project.files[0], wanted, divisions).text, demand.roles
     except GpuallocError as error:
         refusal = error
     codes = {diagnostic.code for diagnostic in refusal.diagnostics}

@@ -94,6 +94,6 @@ def test_every_page_schema_policy_and_machine_is_there(installed: Path) -> None:
         assert call(gpualloc, "schema", name)
     for name in ("base", "dev", "staging", "prod"):
         assert call(gpualloc, "policy", "show", name)
-    for name in call(gpualloc, "inventory", "--list").split():
-        assert call(gpualloc, "inventory", "--inventory", name)
+    for line in call(gpualloc, "inventory", "--list").splitlines():
+        assert call(gpualloc, "inventory", "--inventory", line.split()[0])
     assert call(gpualloc, "--version").startswith("gpualloc")

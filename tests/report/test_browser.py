@@ -63,6 +63,8 @@ const tip = document.getElementById("tip"), silent = [], outside = [];
 const stops = [...document.querySelectorAll("[tabindex]")];
 for (const stop of stops) {
   stop.focus();
+  // a headless window may get the focus late or never, and only one that has it is told of the focus within
+  if (!document.hasFocus()) stop.dispatchEvent(new FocusEvent("focusin", {bubbles: true}));
   window.dispatchEvent(new Event("scroll"));
   if (document.activeElement !== stop || tip.hidden || tip.textContent !== stop.getAttribute("aria-label"))
     silent.push(stop.getAttribute("aria-label"));
@@ -72,7 +74,7 @@ for (const stop of stops) {
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
 const closed = tip.hidden;
 stops[0].dispatchEvent(new MouseEvent("mouseover", {bubbles: true}));
-return {focus: document.hasFocus(), stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
+return {stops: stops.length, silent, outside, closed, hovered: !tip.hidden};
 """
 
 CONTRAST = """
@@ -170,15 +172,12 @@ def look(chromium: Browser, page: Path) -> None:
 def check(chromium: Browser, page: Path) -> None:
     look(chromium, page)
     assert chromium.console(page) == []
-    for width in WIDTHS:
-        measured = chromium.measure(page, OVERLAPS, width)
+    both = f"return [(() => {{{OVERLAPS}}})(), (() => {{{KEYS}}})()];"
+    wide, pressed = chromium.measure(page, both, WIDTHS[0])  # a browser's start is most of what a test takes
+    for measured in (wide, *(chromium.measure(page, OVERLAPS, width) for width in WIDTHS[1:])):
         assert measured["texts"] > 10
         assert measured["wrong"] == []
         assert measured["wide"] <= 0
-    pressed = next(
-        (found for found in (chromium.measure(page, KEYS, 1280) for _ in range(5)) if found["focus"]), None
-    )  # now and then the window itself gets the focus too late
-    assert pressed is not None
     assert pressed["stops"] > 1
     assert (pressed["silent"], pressed["outside"], pressed["closed"], pressed["hovered"]) == ([], [], True, True)
 

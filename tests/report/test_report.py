@@ -7,12 +7,15 @@ import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gpualloc.cli import cli
 from gpualloc.inventory import load, shipped
 from gpualloc.model import DeviceRef, Inventory, PlanWarning, Refusal, Unplaced
-from gpualloc.render.places import Held
+from gpualloc.render.places import Evicted, Held
 from gpualloc.render.report import report_html
 from gpualloc.render.report.tables import TIERS
 from gpualloc.solve import tiers
@@ -71,6 +74,37 @@ def test_a_replan_shows_where_workers_were_too() -> None:
     assert of.words("figcaption") == ["Now", "As planned"]
     assert "trainer-2 had GPU 6 · will be resized · the fewest devices" in of.labels()
     assert any(label.startswith("GPU-deadbeef-1111") and "encoder" in label for label in of.labels())
+
+
+def test_a_worker_that_no_longer_fits_is_drawn_where_it_was() -> None:
+    gone = Unplaced("eval", (Refusal("memory", (), "needs 40 GiB"),), "")
+    some = plan(replace(placement("w", 0), action="keep"), unplaced=(gone,))
+    was = (Evicted("eval", "eval", (uuid(1), "GPU-gone"), 4096, exclusive=False),)
+    of = Page(report_html(some, inventory(2), {}, "demo", was))
+    assert of.words("figcaption") == ["Now", "As planned"]
+    assert "eval had GPU 1 · does not fit any more" in of.labels()
+    assert any(label.startswith("GPU-gone") and label.endswith("given to eval") for label in of.labels())
+    assert not any(label.startswith("eval on ") for label in of.labels())
+
+
+def test_where_nobody_fits_any_more_there_is_still_what_was() -> None:
+    gone = Unplaced("eval", (Refusal("unhealthy", (), "row_remap_pending"),), "")
+    was = (Evicted("eval", "eval", ("1",), None, exclusive=True),)
+    of = Page(report_html(plan(unplaced=(gone,)), two_hosts(), {}, "demo", was))
+    assert of.words("figcaption") == ["Now", "As planned"]
+    assert "eval had GPU 1 · does not fit any more" in of.labels()
+
+
+def test_the_command_tells_the_page_who_no_longer_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("compose.yaml").write_text("services:\n  a: {image: a, gpus: all}\n  b: {image: b, gpus: [{count: 1}]}\n")
+    machine_ = ["--inventory", "sim:4xl40s"]
+    run = CliRunner()
+    assert run.invoke(cli, ["apply", "-y", *machine_], standalone_mode=False).return_value == 0
+    four = ["--without", "index:0", "--without", "index:1", "--without", "index:2", "--without", "index:3"]
+    assert run.invoke(cli, ["plan", *machine_, *four, "--html", "page.html"], standalone_mode=False).return_value == 3
+    labels = Page(Path("page.html").read_text(encoding="utf-8")).labels()
+    assert sum(label.endswith("does not fit any more") for label in labels) == 4
 
 
 def test_a_first_plan_has_one_drawing() -> None:

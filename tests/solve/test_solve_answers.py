@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpualloc.errors import GpuallocError
-from gpualloc.model import Container, HealthIssue, Inventory, Link, MigInstance, Process
+from gpualloc.model import Container, GpuCount, HealthIssue, Inventory, Link, MigInstance, Process
 from gpualloc.solve import SolveOptions, solve
 from tests.solve.worlds import PROJECT, World, gpu, inventory, machine, policy, relaxed, role, worlds
 
@@ -228,6 +228,21 @@ def test_why_a_request_does_not_fit(wishes: dict[str, object], code: str) -> Non
     machines = inventory(gpu(0), gpu(1), links=(Link("GPU-0", "GPU-1", 0, "SYS"),))
     solution = solve(machines, [role("a", **wishes)], policy())  # type: ignore[arg-type]  # as role takes them
     assert [(r.code, r.devices) for r in solution.unplaced[0].reasons] == [(code, ("GPU-0", "GPU-1"))]
+
+
+def test_who_would_not_fit_alone_is_not_told_that_others_are_there() -> None:
+    pairs = [(0, 1), (2, 3)]
+    links = tuple(Link(f"GPU-{a}", f"GPU-{b}", 4 if (a, b) in pairs else 0, "SYS") for b in range(4) for a in range(b))
+    machines = inventory(*(gpu(n) for n in range(4)), links=links)
+    small = role("small", 4, memory_mib=30000)
+    wide = role("wide", gpus=(4, 4), priority=-1)
+    for request, code in (
+        (wide, "taken"),
+        (replace(wide, min_link="NVLINK"), "min_link"),
+        (replace(wide, gpus=GpuCount(5, 5)), "count"),
+    ):
+        (unplaced,) = solve(machines, [small, request], policy()).unplaced
+        assert [r.code for r in unplaced.reasons] == [code]
 
 
 def test_hints_name_the_smallest_change() -> None:

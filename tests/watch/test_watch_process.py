@@ -164,6 +164,7 @@ def test_a_command_that_fails_or_takes_too_long_is_told_and_tried_again(watch: C
     assert "took longer than 0.3 s; again in 5 s" in failed["text"]
     assert one.end()[0] == 0
     two = watch("--exec", "/bin/false")
+    two.until("planned", changed=False)
     time.sleep(1)
     assert "command-failed" not in two.kinds()  # the file is right already: nothing to do
     assert two.end()[0] == 0

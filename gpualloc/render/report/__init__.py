@@ -17,22 +17,28 @@ from gpualloc.render.report.tables import objective_table, summary, unplaced_par
 from gpualloc.render.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gpualloc.model import Host, Inventory, Plan
-    from gpualloc.render.places import Held, HostPlaces
+    from gpualloc.render.places import Evicted, Held, HostPlaces
 
 
-def report_html(plan: Plan, inventory: Inventory, held: Mapping[str, Held], project: str) -> str:
-    """Return ``plan`` as an HTML document. ``held`` is what others hold of the devices, by UUID of the device."""
-    hosts = hosts_concerned(plan, inventory) or list(inventory.hosts[:1])
-    services = {placement.service for placement in plan.solution.placements}
+def report_html(
+    plan: Plan, inventory: Inventory, held: Mapping[str, Held], project: str, evicted: Sequence[Evicted] = ()
+) -> str:
+    """Return ``plan`` as an HTML document.
+
+    ``held`` is what others hold of the devices, by UUID of the device; ``evicted`` are the workers that have devices
+    now and none by the plan.
+    """
+    hosts = hosts_concerned(plan, inventory, evicted) or list(inventory.hosts[:1])
+    services = {placement.service for placement in plan.solution.placements} | {one.service for one in evicted}
     colours = {service: number % 8 for number, service in enumerate(sorted(services))}
     body = [
         element("h1", f"{project}: which worker gets which GPUs"),
         element("p", summary(plan, inventory), cls="summary"),
         element("p", _inputs(plan), cls="inputs"),
-        *_hosts(plan, inventory, hosts, held, colours),
+        *_hosts(plan, inventory, hosts, held, colours, evicted),
         unplaced_part(plan, inventory),
         warnings_part(plan),
         workers_table(plan, inventory),
@@ -47,11 +53,17 @@ def _inputs(plan: Plan) -> str:
 
 
 def _hosts(
-    plan: Plan, inventory: Inventory, hosts: list[Host], held: Mapping[str, Held], colours: Mapping[str, int]
+    plan: Plan,
+    inventory: Inventory,
+    hosts: list[Host],
+    held: Mapping[str, Held],
+    colours: Mapping[str, int],
+    evicted: Sequence[Evicted],
 ) -> list[str]:
     """Return a section for each host; after a re-plan with where its workers were beside where they will be."""
     after = places_after(plan, hosts, held)
-    before = places_before(plan, inventory, hosts, held) if is_replan(plan) else [None] * len(hosts)
+    replanned = bool(evicted) or is_replan(plan)
+    before = places_before(plan, inventory, hosts, held, evicted) if replanned else [None] * len(hosts)
     parts = []
     for number, (was, will) in enumerate(zip(before, after, strict=True)):
         drawings = [draw(will, Pane("after", f"h{number}-after"), colours)]

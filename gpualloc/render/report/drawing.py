@@ -214,7 +214,9 @@ def _piece(canvas: _Canvas, place: Place, stay: Stay) -> _Piece:
     size = "all of it" if stay.exclusive else "a share" if stay.mib is None else memory(stay.mib)
     told = f"{stay.worker} on {_name(place)}: {size}"
     text = stay.worker
-    if canvas.pane.when == "after":
+    if stay.action is None:
+        told = f"{stay.worker} had {_name(place)} · does not fit any more"
+    elif canvas.pane.when == "after":
         mark = MARKS[stay.action]
         text = f"{mark.sign} {stay.worker}"
         told += f" · {mark.done}" + (f" · {stay.reason}" if stay.reason else "")

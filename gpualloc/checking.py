@@ -8,7 +8,7 @@ from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
 from gpualloc.checks.state import APPLY, finding, state_of
-from gpualloc.compose.data import truth
+from gpualloc.compose.data import at, truth
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
@@ -66,6 +66,9 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
         found += _replicas(role)
         # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
         for member in role.members[:1] if role.shares else role.members:
+            if _is_parked(member):
+                found.append(_parked(state, member))
+                continue
             for rule in (_unpinned, lost, _indices, unfit, _cuda) if member.present else (_cuda,):
                 found += rule(state, member)
     found += _crowded(state)
@@ -104,6 +107,15 @@ def _not_made(state: State, member: Member) -> Iterator[Diagnostic]:
     if not state.pinned(member):
         summary = f"{member.worker.name} is not pinned: the files made before do not have it"
         yield finding("not-pinned", summary, state.place(member), APPLY)
+
+
+def _is_parked(member: Member) -> bool:
+    return member.present and at(member.service.now, ("deploy", "replicas")) == 0
+
+
+def _parked(state: State, member: Member) -> Diagnostic:
+    summary = f"{member.worker.name} is parked: the file has no replica of it, since it did not fit"
+    return finding("parked", summary, state.place(member), state.fate(member))
 
 
 def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:

@@ -216,6 +216,20 @@ services:
     assert [made.services[f"w-{n}"]["ports"] for n in (1, 2)] == [["8000:80"], ["8001:80"]]
 
 
+def test_a_role_on_every_node_is_said_to_be_one_worker(tmp_path: Path) -> None:
+    text = (
+        "services: {w: {image: x, gpus: [{count: 1}], deploy: {mode: global}}, p: {image: p, deploy: {mode: global}}}"
+    )
+    made = stack(tmp_path, text)
+    assert "mode" not in made.services["w"]["deploy"]
+    assert made.services["p"]["deploy"]["mode"] == "global"
+    (told,) = [note for note in made.notes if "deploy.mode" in note.summary]
+    assert (told.severity, told.summary.startswith("w: deploy.mode is left out: global: it is one worker")) == (
+        "warning",
+        True,
+    )
+
+
 def test_of_a_range_to_find_a_port_in_each_worker_publishes_one(tmp_path: Path) -> None:
     ports = "['8000-8003:80', {target: 81, published: 9000-9001, mode: host}]"
     text = f"services: {{w: {{image: x, gpus: [{{count: 1}}], deploy: {{replicas: 2}}, ports: {ports}}}}}"

@@ -261,6 +261,10 @@ class _Maker:
     def _one_task(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data of a service that is one task: what speaks of several goes."""
         data, deploy = dict(data), dict(data.get("deploy") or {})
+        if deploy.get("mode") == "global":
+            why = "it is one worker on one node, whose GPUs it has; deploy.replicas tells how many there are to be"
+            self.notes.left_out(name, "deploy.mode", f"global: {why}")
+            del deploy["mode"]
         for key in ("mode", "replicas"):
             if deploy.pop(key, None) is not None:
                 self.notes.translated(name, f"deploy.{key}", "becomes a service for each worker")

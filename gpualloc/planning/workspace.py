@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ class Workspace:
 
     ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
     all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles;
-    ``previous``: what the files made before say of where workers are.
+    ``previous``: what the files made before say of where workers are; ``written``: the option that says where plans are
+    written, empty for in place.
     """
 
     project: Project
@@ -73,6 +75,7 @@ class Workspace:
     whole: Whole | None = None
     scaled: dict[str, int] = field(default_factory=dict)
     previous: Previous | None = None
+    written: str = ""
 
 
 def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[str, ...]) -> SolveOptions:
@@ -116,13 +119,21 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous)
+    return Workspace(
+        project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous, _written(options)
+    )
 
 
 def read_inventory(options: Options) -> Reading:
     """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
     topo = Path(options.topo) if options.topo else None
     return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
+
+
+def _written(options: Options) -> str:
+    """Return the option by which this plan is written elsewhere than in place, as one types it."""
+    ways = {"--override": options.override, "--swarm": options.fleet.swarm, "--per-host": options.fleet.per_host}
+    return next((f"{way} {shlex.quote(name)}" for way, name in ways.items() if name is not None), "")
 
 
 def _scale(options: Options) -> dict[str, int]:

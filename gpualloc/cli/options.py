@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gpualloc import completion
+from gpualloc.errors import Diagnostic, GpuallocError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,13 +119,48 @@ override_option = click.option(
 )
 
 
+_swarm_option = click.option(
+    "--swarm",
+    metavar="FILE",
+    help="Work with a stack file for Docker Swarm, each worker on its node.",
+    shell_complete=completion.files,
+)
+
+
+_per_host_option = click.option(
+    "--per-host",
+    metavar="DIR",
+    help="Work with a file for each host, to be laid over the project's there.",
+    shell_complete=completion.folders,
+)
+
+
+made_options = stack(_swarm_option, _per_host_option)
+"""For commands that read where workers of several hosts are, and write nothing."""
+
+
+def elsewhere(swarm: str, per_host: str) -> Callable[[_Command], _Command]:
+    """Return the two options that name files of several hosts, for a command that is about one.
+
+    Who gives one is told what does that job; ``swarm`` and ``per_host`` are those hints.
+    """
+
+    def refuse(hint: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+        def told(context: click.Context, option: click.Parameter, value: str | None) -> None:
+            if value is not None:
+                summary = f"{option.opts[0]}: gpualloc {context.info_name} is about one host"
+                raise GpuallocError(Diagnostic("one-host-only", summary, hint=hint))
+
+        return told
+
+    return stack(
+        click.option("--swarm", hidden=True, expose_value=False, callback=refuse(swarm)),
+        click.option("--per-host", hidden=True, expose_value=False, callback=refuse(per_host)),
+    )
+
+
 fleet_options = stack(
-    click.option(
-        "--swarm",
-        metavar="FILE",
-        help="Work with a stack file for Docker Swarm, each worker on its node.",
-        shell_complete=completion.files,
-    ),
+    _swarm_option,
     click.option(
         "--swarm-mode",
         type=click.Choice(["uuid", "generic"]),
@@ -139,12 +175,7 @@ fleet_options = stack(
         help="The Swarm node of each host, where it has another name; may be repeated.",
         shell_complete=completion.files,
     ),
-    click.option(
-        "--per-host",
-        metavar="DIR",
-        help="Work with a file for each host, to be laid over the project's there.",
-        shell_complete=completion.folders,
-    ),
+    _per_host_option,
     click.option(
         "--main", metavar="HOST", help="With --per-host: what runs services without GPUs; by default the first host."
     ),
@@ -186,7 +217,7 @@ what_if_options = stack(
 def options_of(params: dict[str, Any]) -> Options:
     """Return what a command was asked for, from its parameters by name."""
     from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
-    from gpualloc.fleet import FleetOptions  # noqa: PLC0415
+    from gpualloc.fleet.options import FleetOptions  # noqa: PLC0415
     from gpualloc.planning import Options, solve_options  # noqa: PLC0415
 
     return Options(

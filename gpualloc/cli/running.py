@@ -19,8 +19,10 @@ from gpualloc.cli.common import (
 )
 from gpualloc.cli.options import (
     beside_option,
+    elsewhere,
     fleet_options,
     inventory_options,
+    made_options,
     options_of,
     override_option,
     policy_option,
@@ -70,6 +72,10 @@ def check(form: str, since: str | None, **params: Any) -> int:
 @inventory_options
 @policy_option
 @override_option
+@elsewhere(
+    swarm="docker stack ps tells what runs where; gpualloc check --swarm compares the stack with the nodes",
+    per_host="for each host: gpualloc verify -f compose.yaml -f DIR/HOST.yaml, with docker's context for it",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--timeout",
@@ -104,6 +110,10 @@ def verify(form: str, timeout: float, *, no_frameworks: bool, **params: Any) -> 
 @inventory_options
 @policy_option
 @override_option
+@elsewhere(
+    swarm="run gpualloc apply -y --swarm and docker stack deploy again from time to time, by cron for example",
+    per_host="run gpualloc apply -y --per-host again from time to time, by cron for example",
+)
 @beside_option
 @click.option("--apply", is_flag=True, help="Write the plan when a change asks for another one.")
 @click.option("--partial", is_flag=True, help="With --apply: where not all fit, write what does.")
@@ -137,6 +147,7 @@ def watch(form: str, **params: Any) -> int:
 @inventory_options
 @policy_option
 @override_option
+@made_options
 @click.option("--for", "duration", metavar="TIME", help="Measure so long, and tell the peak: 60s, 5m.")
 @click.option("--margin", default="20%", show_default=True, metavar="PERCENT", help="What to add to a peak.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)

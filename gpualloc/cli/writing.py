@@ -22,8 +22,10 @@ from gpualloc.cli.common import (
 )
 from gpualloc.cli.options import (
     beside_option,
+    elsewhere,
     fleet_options,
     inventory_options,
+    made_options,
     options_of,
     override_option,
     policy_option,
@@ -201,6 +203,10 @@ def _start(planned: Planned, options: Options) -> str:
 @click.command(short_help="Put the compose file back as it was before gpualloc.")
 @project_options
 @override_option
+@elsewhere(
+    swarm="the project's own files hold nothing of it: docker stack rm ends the stack, and its file can go",
+    per_host="the project's own files hold nothing of it: end what runs by each host's file, and the folder can go",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "-o", "--output", metavar="FILE", help="Write there instead of in place.", shell_complete=completion.files
@@ -233,6 +239,8 @@ def reset(output: str | None, *, yes: bool, **params: Any) -> int:
 @inventory_options
 @policy_option
 @override_option
+@made_options
+@beside_option
 @what_if_options
 def capacity(role: str, **params: Any) -> int:
     """Tell how many more workers of ROLE would fit beside those that have a place."""

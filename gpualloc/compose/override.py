@@ -13,7 +13,7 @@ from gpualloc.compose.data import Tagged, at, escaped, lookup, plain
 from gpualloc.compose.document import Mapping
 from gpualloc.compose.merge import merge_service, strip, variables
 from gpualloc.compose.obstacles import Neighbours, check_obstacles, refused
-from gpualloc.compose.record import KEY, VERSION
+from gpualloc.compose.record import KEY, MARK, OVERRIDE, VERSION
 from gpualloc.compose.references import KEYS, split_name
 from gpualloc.compose.replicas import REPLICAS
 from gpualloc.compose.workers import aliases, container_name
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from gpualloc.compose.route import Path
     from gpualloc.compose.workers import Fresh
 
-MARK = "# Written by gpualloc: "
 STYLE = emit.Style(step=2, dash=2, newline="\n")
 
 
@@ -48,7 +47,7 @@ def override_text(
     files = [file.shown for file in project.files]
     command = " ".join(f"-f {name}" for name in (*files, shown))
     lines = [
-        f"{MARK}the GPUs of each worker on this host. It is rewritten whole; change requests in {', '.join(files)}.",
+        f"{MARK}{OVERRIDE}. It is rewritten whole; change requests in {', '.join(files)}.",
         f"# docker compose {command} up -d    (Compose 2.24.4 or newer, for !override)",
         *emit.entry_lines("services", services, STYLE),
     ]
@@ -218,7 +217,7 @@ def _items(item: str, key: str, workers: MappingType[str, list[str]]) -> list[st
 
 def check_ours(text: str, shown: str) -> None:
     """Raise GpuallocError (``override-foreign``) for a file that gpualloc has not written, and so must not rewrite."""
-    if not text.startswith(MARK):
+    if not text.startswith(f"{MARK}{OVERRIDE}"):
         raise _foreign(shown)
 
 
@@ -226,7 +225,7 @@ def _foreign(shown: str) -> GpuallocError:
     hint = "name a new file, or remove this one if nothing in it is needed"
     return fail(
         "override-foreign",
-        "the file was not written by gpualloc, which would rewrite it whole",
+        "gpualloc has not made this file as such, and would rewrite it whole",
         Place(shown, 1, 1),
         hint,
     )

@@ -50,6 +50,12 @@ OWNED = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 DEVICE_LISTS: tuple[Path, ...] = (("deploy", "resources", "reservations", "devices"), ("gpus",))
 """Where device requests stand in a service."""
 
+MARK = "# Written by gpualloc: "
+"""How a file begins that is written whole, by what it is: an override file, one of a host, a stack."""
+OVERRIDE = "the GPUs of each worker on this host"
+HOST = "what of this project runs on one host"
+STACK = "this project as a stack for Docker Swarm"
+
 _REQUESTS: tuple[Path, ...] = (*DEVICE_LISTS, ("devices",), ("environment", "NVIDIA_VISIBLE_DEVICES"))
 _LINE = 100
 _INHERITED = re.compile(r"(?P<text>.*?)(?: ?#(?P<digest>[0-9a-f]{8}))?", re.DOTALL)
@@ -81,7 +87,8 @@ def append(
     """Return the document with the record of these edits, and of the roles divided, at its end.
 
     A file without a final newline gets none, so that removing the record gives the same bytes back. Raises
-    GpuallocError (``compose-shape``) if the last YAML document is not a mapping.
+    GpuallocError: ``compose-shape`` if the last YAML document is not a mapping, ``override-foreign`` for a host's file,
+    which has a record of another kind and is written whole.
     """
     services = {name: _entry(document, name, inverse) for name, inverse in inverses.items()}
     value: dict[str, Any] = {"version": VERSION}
@@ -91,6 +98,10 @@ def append(
     if chomp is not None:
         value["chomp"] = chomp
     root = document.roots[-1]
+    if made_for_a_host(document):
+        summary = "the file was written by gpualloc apply --per-host, which would not know of changes made here"
+        hint = "apply with the same --per-host instead"
+        raise fail("override-foreign", summary, Place(document.file, 1, 1), hint)
     if not isinstance(root, Mapping):
         hint = "end the file with the document that has services, or drop what follows the last ---"
         raise fail("compose-shape", "the last document is not a mapping", Place(document.file), hint)
@@ -246,10 +257,18 @@ def _inherited_text(inherited: Inherited) -> str | None:
 # Reading
 
 
+def made_for_a_host(document: Document) -> bool:
+    """Tell a file that ``--per-host`` has made: it can be read like any other file of a project."""
+    return document.text.startswith(f"{MARK}{HOST}")
+
+
 def read(document: Document, entry: Entry) -> Record:
     """Read the record strictly, with what the plain inverse does filled in. Raises GpuallocError (``record``)."""
     data = plain(entry.value)
     keys = set(data) - {"chomp", "roles"} if isinstance(data, dict) else set()
+    if document.text.startswith(f"{MARK}{STACK}"):
+        hint = "name the project's own files with -f, and this one with --swarm"
+        raise fail("record", "this is a stack that gpualloc has made, not a compose file", document.at(entry.key), hint)
     if keys != {"version", "services"} or not isinstance(data["services"], dict):
         raise bad(document, entry, "the top-level x-gpualloc is gpualloc's own record, and this is none")
     if data["version"] != VERSION:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gpualloc.compose.data import Tagged, digest, is_merge, members, merge_sources, plain
 from gpualloc.compose.document import Alias, Document, Entry, Mapping, Node, Sequence, parse, resolve, walk
 from gpualloc.compose.localise import AnchorIndex
-from gpualloc.compose.record import COMMENT, KEY, Record, bad, read, unseal
+from gpualloc.compose.record import COMMENT, KEY, Record, bad, made_for_a_host, read, unseal
 from gpualloc.compose.route import find_service, item_index, own, services_of
 from gpualloc.compose.separate import move_up
 from gpualloc.compose.splice import Splice, apply_splices, comments, cut
@@ -35,7 +35,7 @@ def restore(document: Document, keep: frozenset[str] = frozenset()) -> tuple[Doc
     for a record that cannot be read, or no longer fits the file.
     """
     found = _find(document)
-    if found is None:
+    if found is None or made_for_a_host(document):
         return document, Record()
     _, entry = found
     record = read(document, entry)

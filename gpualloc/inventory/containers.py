@@ -27,6 +27,12 @@ _ID = re.compile(r"(?:^|[/:-])([0-9a-f]{64})(?:\.scope)?(?=/|$)")
 
 _PROJECT = "com.docker.compose.project"
 _SERVICE = "com.docker.compose.service"
+_STACK = "com.docker.stack.namespace"
+_SWARM_SERVICE = "com.docker.swarm.service.name"
+"""What a task of Swarm has instead (docker/cli ``cli/compose/convert``, moby ``daemon/cluster/executor``)."""
+
+_GRANTED = "DOCKER_RESOURCE_"
+"""How the variables begin in which a task finds its generic resources (``swarm-resource`` of NVIDIA's toolkit)."""
 
 SOCKET = Path("/var/run/docker.sock")
 """Where the engine listens if nobody says otherwise; a rootless one does in the user's own runtime folder."""
@@ -163,8 +169,9 @@ def _running(data: dict[str, Any]) -> Running:
     config, host = data["config"], data["host"]
     labels = config.get("Labels") or {}
     ids, first = _given(config, host)
+    project, service = _owner(labels)
     return Running(
-        Container(data["id"], labels.get(_PROJECT), labels.get(_SERVICE)),
+        Container(data["id"], project, service),
         data["pid"],
         config.get("Image", ""),
         ids,
@@ -172,11 +179,19 @@ def _running(data: dict[str, Any]) -> Running:
     )
 
 
+def _owner(labels: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return the project and the service of a container: of Compose, or of a stack, which puts its name before both."""
+    stack, task = labels.get(_STACK), labels.get(_SWARM_SERVICE)
+    if labels.get(_PROJECT) is None and stack is not None:
+        return stack, None if task is None else task.removeprefix(f"{stack}_")
+    return labels.get(_PROJECT), labels.get(_SERVICE)
+
+
 def _given(config: Mapping[str, Any], host: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, int]:
     """Return the devices that a container was given by name, and how many of the first ones instead.
 
     A device request outranks ``NVIDIA_VISIBLE_DEVICES``, which only NVIDIA's runtime heeds; it stands in the image of
-    every CUDA container, whether it gets GPUs or not.
+    every CUDA container, whether it gets GPUs or not. What Swarm grants of a node's generic resources outranks that.
     """
     requests = [request for request in host.get("DeviceRequests") or () if _is_for_gpus(request)]
     if requests:
@@ -186,7 +201,8 @@ def _given(config: Mapping[str, Any], host: Mapping[str, Any]) -> tuple[tuple[st
     if not str(host.get("Runtime") or "").startswith("nvidia"):
         return None, 0
     variables = dict(item.partition("=")[::2] for item in config.get("Env") or ())
-    wanted = variables.get("NVIDIA_VISIBLE_DEVICES", "")
+    granted = (value for name, value in variables.items() if name.startswith(_GRANTED) and "GPU" in name)
+    wanted = next(granted, variables.get("NVIDIA_VISIBLE_DEVICES", ""))
     if wanted == "all":
         return None, -1
     return tuple(name.strip() for name in wanted.split(",") if name.strip() not in {"", "none", "void"}) or None, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpualloc.render.layout import Column, Line, Table, cell, render
-from gpualloc.render.words import counted, devices_of, label
+from gpualloc.render.words import counted, devices_of, label_on_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,27 +23,28 @@ def explanations_text(explanations: Iterable[Explanation], inventory: Inventory,
     for explanation in explanations:
         if blocks:
             blocks.append(Line())
-        blocks += _explanation(explanation, devices)
+        blocks += _explanation(explanation, devices, len(inventory.hosts))
     return render(blocks, screen)
 
 
-def _explanation(explanation: Explanation, devices: Mapping[str, Device]) -> Iterator[Block]:
+def _explanation(explanation: Explanation, devices: Mapping[str, Device], hosts: int) -> Iterator[Block]:
     placement = explanation.placement
-    got = label(devices[d.uuid] for d in placement.devices) if placement else "does not fit"
+    got = label_on_hosts((d.uuid for d in placement.devices), devices, hosts) if placement else "does not fit"
     yield Line(cell(f"{explanation.worker}: {got}"))
     groups: dict[tuple[str, str], list[str]] = {}
     for verdict in explanation.verdicts:
         groups.setdefault((verdict.code, verdict.detail), []).append(verdict.uuid)
     rows = tuple(
-        (cell(label(devices[u] for u in uuids)), cell(code), cell(detail)) for (code, detail), uuids in groups.items()
+        (cell(label_on_hosts(uuids, devices, hosts)), cell(code), cell(detail))
+        for (code, detail), uuids in groups.items()
     )
     yield Table((Column(""), Column(""), Column("")), rows, indent=2)
     if explanation.alternative is not None:
-        yield Line(cell(f"  {_alternative(explanation.alternative, devices)}"))
+        yield Line(cell(f"  {_alternative(explanation.alternative, devices, hosts)}"))
 
 
-def _alternative(alternative: Alternative, devices: Mapping[str, Device]) -> str:
-    where = label(devices[u] for u in alternative.devices) if alternative.devices else "no place for it"
+def _alternative(alternative: Alternative, devices: Mapping[str, Device], hosts: int) -> str:
+    where = label_on_hosts(alternative.devices, devices, hosts) if alternative.devices else "no place for it"
     if not alternative.costs:
         return f"next best: {where}, equally good; the lower PCI bus id decided"
     costs = ", ".join(f"{c.name} {_value(c.instead)} instead of {_value(c.value)}" for c in alternative.costs[:3])

@@ -12,6 +12,7 @@ from gpualloc.render.words import (
     devices_of,
     has_mig,
     label,
+    label_on_hosts,
     listed,
     memory,
     short_uuid,
@@ -49,9 +50,6 @@ MARKS: dict[Action, _Mark] = {
     "keep": _Mark("=", "dim", "kept"),
 }
 """How each action is marked, and the word for it in the summary, in the summary's order."""
-
-HOSTS_NAMED = 4
-"""So many hosts whose devices share one reason are named; of more, only how many there are."""
 
 
 def plan_table(plan: Plan, inventory: Inventory, screen: Screen, *, kept: bool = True) -> str:
@@ -174,22 +172,7 @@ def _unplaced(unplaced: Sequence[Unplaced], devices: Mapping[str, Device], hosts
 
 def where_text(reason: Refusal, devices: Mapping[str, Device], hosts: int) -> str:
     """Return the devices that a reason is about, with their hosts if there are several."""
-    if not reason.devices:
-        return "any device"
-    by_host: dict[str, list[Device]] = {}
-    unknown = []
-    for uuid in reason.devices:
-        device = devices.get(uuid)
-        if device is None:
-            unknown.append(short_uuid(uuid))
-        else:
-            by_host.setdefault(device.host, []).append(device)
-    if hosts < 2:
-        return ", ".join([*(label(group, devices.values()) for group in by_host.values()), *unknown])
-    alike: dict[str, list[str]] = {}
-    for host, group in by_host.items():
-        alike.setdefault(label(group, devices.values()), []).append(host)
-    return ", ".join([*(f"{which} on {listed(on, HOSTS_NAMED)}" for which, on in alike.items()), *unknown])
+    return label_on_hosts(reason.devices, devices, hosts) if reason.devices else "any device"
 
 
 def _why(reason: Refusal) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gpualloc.model import Gpu, Inventory, MigInstance
 
@@ -121,3 +121,25 @@ def label(devices: Iterable[Device], known: Iterable[Device] = ()) -> str:
     parts += [f"all of GPU {ranges(full)}"] if full else []
     parts += [f"GPU {index} {', '.join(names)}" for index, names in sorted(instances.items())]
     return ", ".join(parts)
+
+
+_HOSTS_NAMED = 4
+"""So many hosts with devices of the same numbers are named; of more, only how many there are."""
+
+
+def label_on_hosts(uuids: Iterable[str], devices: Mapping[str, Device], hosts: int) -> str:
+    """Return devices as ``label`` does, with their hosts where there are several: ``GPU 0-3 on gpu01, gpu02``."""
+    by_host: dict[str, list[Device]] = {}
+    unknown = []
+    for uuid in uuids:
+        device = devices.get(uuid)
+        if device is None:
+            unknown.append(short_uuid(uuid))
+        else:
+            by_host.setdefault(device.host, []).append(device)
+    if hosts < 2:
+        return ", ".join([*(label(group, devices.values()) for group in by_host.values()), *unknown])
+    alike: dict[str, list[str]] = {}
+    for host, group in by_host.items():
+        alike.setdefault(label(group, devices.values()), []).append(host)
+    return ", ".join([*(f"{which} on {listed(on, _HOSTS_NAMED)}" for which, on in alike.items()), *unknown])

@@ -40,12 +40,16 @@ def capacity(
     placed = {placement.worker for placement in now.placements}
     mine = tuple(worker for worker in asked.workers if worker.name in placed)
 
+    above = (
+        max(request.priority for request in requests) + 1
+    )  # where not all fit, it is to be this role's that does not
+
     def fits(extra: int) -> tuple[bool, tuple[Refusal, ...]]:
         added = tuple(Worker(f"{role} +{n}", len(mine) + n) for n in range(1, extra + 1))
         changed = [
             replace(request, workers=(*mine, *added))
             if request is asked
-            else replace(request, workers=tuple(w for w in request.workers if w.name in placed))
+            else replace(request, workers=tuple(w for w in request.workers if w.name in placed), priority=above)
             for request in requests
         ]
         solution = solve(inventory, changed, policy, project=project, options=options)

@@ -90,9 +90,9 @@ class Meter:
         """Take one reading."""
         self._readings += 1
         self._now.clear()
-        for request, worker, device in self._pinned(inventory):
+        for service, worker, device in self._pinned(inventory):
             key = (worker, device.uuid)
-            state, processes = self._processes(request, worker, device)
+            state, processes = self._processes(service, worker, device)
             if state != "not-seen" and self._states.get(worker) != "running":
                 self._states[worker] = state
             used = _sum(processes) if state != "not-seen" else None
@@ -101,12 +101,14 @@ class Meter:
                 self._peaks[key] = max(self._peaks.get(key, 0), used)
 
     def _pinned(self, inventory: Inventory) -> Iterator[tuple[str, str, Device]]:
+        """Yield the service that each worker runs as, its name, and each of its devices that is there."""
         devices = self._devices(inventory)
-        for request in self._workspace.requests:
-            for worker in request.workers:
+        for role in self._workspace.demand.roles:
+            together = role.shares and self._workspace.whole is None
+            for worker in role.request.workers:
                 for uuid in self._pins.by_worker.get(worker.name, ()):
                     if uuid in devices:
-                        yield request.role, worker.name, devices[uuid]
+                        yield role.name if together else worker.name, worker.name, devices[uuid]
 
     def _devices(self, inventory: Inventory) -> dict[str, Device]:
         workspace = self._workspace

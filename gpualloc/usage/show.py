@@ -9,7 +9,7 @@ from gpualloc.durations import shown_duration
 from gpualloc.model import FORMAT_VERSION
 from gpualloc.policy.values import format_memory
 from gpualloc.render.layout import Column, Line, Table, cell, render
-from gpualloc.render.words import UNKNOWN, counted, devices_of, label, memory
+from gpualloc.render.words import UNKNOWN, counted, devices_of, label_on_hosts, memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def usage_text(usage: Usage, inventory: Inventory, screen: Screen) -> str:
     titles = (("worker", False), ("device", False), ("asked", True), ("used", True), ("peak", True), ("", False))
     columns = tuple(Column(title, right=right) for title, right in (*titles, ("suggested", False)))
     devices = devices_of(inventory)
-    rows = tuple(_row(one, device, devices) for one in usage.workers for device in one.devices)
+    rows = tuple(_row(one, device, devices, len(inventory.hosts)) for one in usage.workers for device in one.devices)
     over = f"over {shown_duration(usage.seconds)}, " if usage.seconds else ""
     parts = [render((Table(columns, rows),), screen)] if rows else []
     if any(one.state == "taken-to-be" for one in usage.workers):
@@ -43,14 +43,14 @@ def usage_text(usage: Usage, inventory: Inventory, screen: Screen) -> str:
     return "".join(parts)
 
 
-def _row(one: WorkerUsage, device: DeviceUsage, devices: Mapping[str, Device]) -> tuple[Cell, ...]:
+def _row(one: WorkerUsage, device: DeviceUsage, devices: Mapping[str, Device], hosts: int) -> tuple[Cell, ...]:
     first = device == one.devices[0]
     name = f"{one.worker}{'*' if one.state == 'taken-to-be' else ''}" if first else ""
     suggested = f"memory: {format_memory(one.suggested_mib)}" if first and one.suggested_mib else ""
     verdict = "not seen" if one.state == "not-seen" else one.verdict
     return (
         cell(name),
-        cell(label([devices[device.uuid]])),
+        cell(label_on_hosts([device.uuid], devices, hosts)),
         cell("exclusive" if device.declared_mib is None else memory(device.declared_mib)),
         cell(UNKNOWN if device.used_mib is None else memory(device.used_mib)),
         cell(UNKNOWN if device.peak_mib is None else memory(device.peak_mib)),

@@ -99,6 +99,13 @@ def test_docker_tells_the_service(proc: Path, docker: Callable[[str], Path]) -> 
     assert question.endswith(f"{A} {B}")
 
 
+def test_a_task_of_swarm_is_of_its_stack(proc: Path, docker: Callable[[str], Path]) -> None:
+    task = {"com.docker.stack.namespace": "shop", "com.docker.swarm.service.name": "shop_web-1"}
+    alone = {"com.docker.swarm.service.name": "shop_web-1"}  # docker service create, of no stack
+    docker(docker_says(facts(A, 11, task), facts(B, 13, alone)))
+    assert look_at([11, 13], proc) == ({11: Container(A, "shop", "web-1"), 13: Container(B, None, None)}, [])
+
+
 def test_a_main_process_that_the_kernel_does_not_show_is_known_by_its_pid(
     proc: Path, docker: Callable[[str], Path]
 ) -> None:
@@ -205,6 +212,14 @@ GIVEN: dict[str, tuple[dict[str, Any], list[int]]] = {
     "a variable": (RUNTIME | {"env": ["A=b", "NVIDIA_VISIBLE_DEVICES=1,GPU-2000"]}, [1, 2]),
     "a variable for all": (RUNTIME | {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}, [0, 1, 2]),
     "a variable for none": (RUNTIME | {"env": ["NVIDIA_VISIBLE_DEVICES=void"]}, []),
+    "what Swarm grants": (
+        RUNTIME | {"env": ["NVIDIA_VISIBLE_DEVICES=all", "DOCKER_RESOURCE_NVIDIA-GPU=GPU-1000,GPU-2000"]},
+        [1, 2],
+    ),
+    "what Swarm grants of something else": (
+        RUNTIME | {"env": ["NVIDIA_VISIBLE_DEVICES=0", "DOCKER_RESOURCE_SSD=GPU-2000"]},
+        [0],
+    ),
     "a variable that no runtime heeds": ({"env": ["NVIDIA_VISIBLE_DEVICES=all"]}, []),
     "both: the request counts": (request(DeviceIDs=["0"]) | RUNTIME | {"env": ["NVIDIA_VISIBLE_DEVICES=all"]}, [0]),
     "a monitor": (request(Count=-1) | {"image": "nvcr.io/nvidia/k8s/dcgm-exporter:4"}, []),

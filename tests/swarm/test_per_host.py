@@ -166,3 +166,30 @@ def test_a_folder_that_is_not_gpuallocs_is_not_touched(tmp_path: Path, run: Call
     assert "[host-file]" in refused.err or "[override-foreign]" in refused.err
     assert sorted(os.walk(tmp_path / "hosts")) == before
     assert yaml.safe_load((tmp_path / "compose.yaml").read_text())
+
+
+def test_a_hosts_file_can_be_read_there_like_any_other(tmp_path: Path, run: Callable[..., Result]) -> None:
+    save(tmp_path / "fleet", "gpu-a", "gpu-b", "gpu-c")
+    (tmp_path / "compose.yaml").write_text(PROJECT)
+    assert apply(run).code == 0
+    here = ("-f", "compose.yaml", "-f", "hosts/gpu-b.yaml", "--inventory", "fleet/gpu-b.json")
+    result = run("check", *here)
+    assert (result.code, result.out) == (0, "no findings\n"), result.out + result.err
+    document = json.loads(run("usage", "--format", "json", *here).out)
+    planned = {worker for worker, (host, _) in placements(run).items() if host == "gpu-b"}
+    assert {one["worker"] for one in document["workers"]} == planned != set()
+    before = (tmp_path / "hosts/gpu-b.yaml").read_text()
+    result = run("apply", "-y", *here, "--without", "index:0")
+    assert result.code == 2
+    assert "apply with the same --per-host" in result.err
+    assert (tmp_path / "hosts/gpu-b.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("option", ["--override", "--swarm"])
+def test_a_hosts_file_is_taken_for_nothing_else(tmp_path: Path, run: Callable[..., Result], option: str) -> None:
+    save(tmp_path / "fleet", "gpu-a", "gpu-b", "gpu-c")
+    (tmp_path / "compose.yaml").write_text(PROJECT)
+    assert apply(run).code == 0
+    result = run("apply", "-y", "--inventory", "fleet", option, "hosts/gpu-b.yaml")
+    assert result.code == 2
+    assert "has not made this file as such" in result.err

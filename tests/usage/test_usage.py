@@ -73,6 +73,21 @@ def test_each_worker_is_told_apart_even_on_one_device(bench: Bench, at: dict[str
     assert usage(bench, "--margin", "100%")["small"]["suggested_mib"] == 10_240
 
 
+def test_replicas_are_told_apart(bench: Bench) -> None:
+    bench.fake.describe(machine("4xl40s"))
+    bench.project("  serve:\n    image: i\n    x-gpualloc: {memory: 10GiB}\n    deploy: {replicas: 2}\n")
+    bench.apply()
+    at = {p["worker"]: [d["uuid"] for d in p["devices"]] for p in bench.plan()["placements"]}
+    host = machine("4xl40s")
+    for pid, worker, mib in ((100, "serve-1", 3_000), (101, "serve-2", 4_000)):
+        bench.contain(pid, "shop", worker)
+        host.start(pid, at[worker][0], mib)
+    bench.fake.describe(host)
+    found = usage(bench)
+    assert {worker: one["state"] for worker, one in found.items()} == dict.fromkeys(at, "running")
+    assert [found[worker]["devices"][0]["used_mib"] for worker in ("serve-1", "serve-2")] == [3_000, 4_000]
+
+
 def test_a_peak_is_remembered(bench: Bench, at: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpualloc.usage.run._EVERY_S", 0.05)
     bench.contain(100, "shop", "small")

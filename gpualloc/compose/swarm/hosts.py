@@ -13,7 +13,8 @@ from gpualloc.compose import emit
 from gpualloc.compose.data import Tagged, escaped
 from gpualloc.compose.edits import edits, parked
 from gpualloc.compose.merge import strip
-from gpualloc.compose.override import MARK, STYLE, override_services
+from gpualloc.compose.override import STYLE, override_services
+from gpualloc.compose.record import HOST, MARK
 from gpualloc.compose.references import KEYS, split_name
 from gpualloc.compose.swarm.record import KEY, record_of
 from gpualloc.errors import Diagnostic, fail
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from gpualloc.compose.project import Service
     from gpualloc.compose.swarm.stack import Planning
 
-HOST = "what of this project runs on one host"
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _JOINS = ("network_mode", "ipc", "pid")
 

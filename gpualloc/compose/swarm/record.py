@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.data import lookup, plain
 from gpualloc.compose.document import Mapping, parse
-from gpualloc.compose.override import MARK
+from gpualloc.compose.record import MARK
 from gpualloc.errors import GpuallocError, Place, fail
 
 if TYPE_CHECKING:

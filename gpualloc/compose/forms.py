@@ -180,7 +180,7 @@ def _runtime(data: dict[str, Any]) -> Iterator[Form]:
     # A list with "all" in it means all, and naming a device twice gives it once (libnvidia-container, select_devices).
     ids = tuple(dict.fromkeys(i for i in ("all" if value is None else value).split(",") if i))
     if "all" in ids:
-        yield Form("runtime", path, ALL, None, (value,) if value else (), None)
+        yield Form("runtime", path, ALL, None, () if value is None else (value,), None)
     elif value is not None and value not in _NO_GPU:
         yield Form("runtime", path, GpuCount(len(ids), len(ids)), ids, (value,), None)
 

@@ -8,6 +8,7 @@ from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
 from gpualloc.checks.state import finding, state_of
+from gpualloc.compose.data import at, truth
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
@@ -73,6 +74,9 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
         found += _replicas(state, role)
         # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
         for member in role.members[:1] if role.shares else role.members:
+            if _is_parked(member):
+                found.append(_parked(state, member))
+                continue
             for rule in (_unpinned, lost, _indices, unfit, _cuda) if member.present else (_cuda,):
                 found += rule(state, member)
     found += _crowded(state)
@@ -113,6 +117,15 @@ def _not_made(state: State, member: Member) -> Iterator[Diagnostic]:
         yield finding("not-pinned", summary, state.place(member), state.mends(member))
 
 
+def _is_parked(member: Member) -> bool:
+    return member.present and at(member.service.now, ("deploy", "replicas")) == 0
+
+
+def _parked(state: State, member: Member) -> Diagnostic:
+    summary = f"{member.worker.name} is parked: the file has no replica of it, since it did not fit"
+    return finding("parked", summary, state.place(member), state.fate(member))
+
+
 def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
     if state.pinned(member):
         return
@@ -134,11 +147,16 @@ def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
     if state.workspace.policy.write.device_ids != "uuid" or not state.pinned(member):
         return
     known = [i for i in member.worker.pinned or () if not i.startswith(("GPU-", "MIG-"))]
-    if known:
+    if known and not _on_wsl2(state, member):  # there requests stay as they are
         summary = (
             f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
         yield finding("index-id", summary, state.place(member), f"UUIDs stay: {state.mends(member)}", "warning")
+
+
+def _on_wsl2(state: State, member: Member) -> bool:
+    hosts = {host.name: host.platform for host in state.workspace.inventory.hosts}
+    return any(hosts[state.devices[u].host] == "wsl2" for u in state.pinned(member) if u in state.devices)
 
 
 def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
@@ -152,11 +170,14 @@ def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
         return
     where = service.place("environment", "CUDA_VISIBLE_DEVICES", current=True)
     everything = [u for u, d in state.devices.items() if d.host == state.devices[given[0]].host]
-    present = everything if service.now.get("privileged") else given
+    present = everything if truth(service.now.get("privileged")) else given
     if value is None:
         if set(present) != set(given):
             summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
-            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), state.mends(member))
+            named = state.workspace.policy.write.cuda_visible_devices != "none"
+            mend = "drop privileged, or the policy's write.cuda_visible_devices: none"
+            hint = state.mends(member) if named else mend
+            yield finding("cuda-sees-more", summary, service.place("privileged", current=True), hint)
         return
     shown = visible(value, present)
     if set(shown) == set(given):

@@ -200,6 +200,14 @@ def at(data: Any, path: tuple[str | int, ...]) -> Any:
     return value
 
 
+def truth(value: Any) -> bool:
+    """Return whether Compose takes a value for true, which it may be as text.
+
+    Source: compose-go ``interpolation``, ``toBoolean``.
+    """
+    return value is True or str(value).lower() in {"true", "y", "yes", "on"}
+
+
 def escaped(value: Any) -> Any:
     """Return data that was interpolated, ready to be written: every ``$`` doubled."""
     if isinstance(value, str):

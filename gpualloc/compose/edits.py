@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gpualloc.compose.data import Tagged, at, escaped
+from gpualloc.compose.data import Tagged, at, escaped, truth
 from gpualloc.compose.document import resolve
 from gpualloc.compose.forms import CDI_PREFIX, DEVICES, Form
 from gpualloc.compose.patch import Edit
@@ -136,7 +136,7 @@ def visible_devices(service: Service, placement: Placement, policy: Policy) -> s
     """
     by_uuid = (
         policy.write.cuda_visible_devices == "uuid"
-        or bool(service.data.get("privileged"))
+        or truth(service.data.get("privileged"))
         or any(d.uuid.startswith(MIG_PREFIX) for d in placement.devices)
     )
     value = ",".join(d.uuid if by_uuid else str(n) for n, d in enumerate(placement.devices))
@@ -159,7 +159,7 @@ def _requests(service: Service, forms: tuple[Form, ...], ids: list[str], extent:
     if "cdi" in by_kind:
         yield from _cdi(service, by_kind["cdi"], ids, extent)
     variable = (service.data.get("environment") or {}).get(NVIDIA_VISIBLE)
-    speaks = "runtime" in by_kind or (by_kind and variable not in {None, "", "void", "none"})
+    speaks = "runtime" in by_kind or variable not in {None, "", "void", "none"}
     right = variable is not None and set(variable.split(",")) == set(ids)
     if speaks and (not right or extent.variable(service, NVIDIA_VISIBLE)):
         yield Edit(service.name, ("environment", NVIDIA_VISIBLE), ",".join(ids))
@@ -249,17 +249,24 @@ def _observer(observer: Observer, *, whole: bool) -> Iterator[Edit]:
     if whole:
         yield from _observing(service, observer.forms)
         return
+    cdi = [form for form in observer.forms if form.kind == "cdi"]
+    if cdi:
+        yield from _cdi(service, cdi, ["all"], _Extent())
     for form in observer.forms:
-        if form.count.max is None:
+        if form.count.max is None or form.kind == "cdi":
             continue
         if form.kind == "runtime":
             yield Edit(service.name, form.path, "all")
-        elif form.kind == "cdi":
-            yield Edit(service.name, form.path, f"{CDI_PREFIX}all")
         else:
+            key, value = _every_device(form)
             entry = at(service.data, form.path)
-            replaces = "device_ids" if isinstance(entry, dict) and "device_ids" in entry else None
-            yield Edit(service.name, (*form.path, "count"), "all", replaces)
+            replaces = next((k for k in ("count", "device_ids") if isinstance(entry, dict) and k in entry), None)
+            yield Edit(service.name, (*form.path, key), value, None if replaces == key else replaces)
+
+
+def _every_device(form: Form) -> tuple[str, str | list[str]]:
+    """Return the key, and its value, by which a device request asks for all GPUs. The driver cdi takes no count."""
+    return ("device_ids", [f"{CDI_PREFIX}all"]) if form.driver == "cdi" else ("count", "all")
 
 
 def _observing(service: Service, forms: tuple[Form, ...]) -> Iterator[Edit]:
@@ -272,8 +279,10 @@ def _observing(service: Service, forms: tuple[Form, ...]) -> Iterator[Edit]:
             others = [d for n, d in enumerate(service.data["devices"]) if n not in ours]
             yield Edit(service.name, ("devices",), Tagged("!override", [*escaped(others), f"{CDI_PREFIX}all"]))
         elif path:
-            entries = at(service.data, path)
-            fresh = [
-                {k: v for k, v in e.items() if k not in {"count", "device_ids"}} | {"count": "all"} for e in entries
-            ]
-            yield Edit(service.name, path, Tagged("!override", escaped(fresh)))
+            entries = [dict(entry) for entry in at(service.data, path)]
+            for form in forms:
+                if form.path[:-1] == path:
+                    index = int(form.path[-1])
+                    kept = {k: v for k, v in entries[index].items() if k not in {"count", "device_ids"}}
+                    entries[index] = kept | dict([_every_device(form)])
+            yield Edit(service.name, path, Tagged("!override", escaped(entries)))

@@ -65,6 +65,10 @@ class Proof:
                     self._placed(member, placement, wanted, policy, pinned=hosts[placement.host].platform != "wsl2")
                 elif name in unplaced:
                     self._parked(member)
+        for observer in self.demand.observers:
+            if observer.asked:
+                workers.add(observer.service.name)
+                self._observing(observer.service)
         apart = [one for numbers in self.project.copies.values() for one in numbers.values()]
         others = {service.name: service for service in (*self.project.services, *apart)}
         for name in sorted(others.keys() & self.merged.keys() - workers):
@@ -120,6 +124,14 @@ class Proof:
                     value = None if value.get("file") else value.get("service")
                 if value == name and part.file.shown == file:
                     yield other
+
+    def _observing(self, service: Service) -> None:
+        """Check that a monitor sees every device, and has the variables that it had."""
+        data = self._data(service.name)
+        for form in forms_of(service, data):
+            if form.count.max is not None:
+                raise self._overridden(service, service.name, form.path, "some GPUs only")
+        self._variables(service, service.name, data, {})
 
     def _parked(self, member: Member) -> None:
         data = self._data(member.worker.name)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _NODES = 2_000
 _MOST_HINTS = 2
 _LARGE = 400
+_MOST_SOLVES = 30
+"""Changed problems solved for all unplaced workers together: of hundreds of roles left out, the first are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,13 @@ class Hints:
         self.problem = problem
         self.placed = {job.name for job, devices in zip(problem.jobs, assignment, strict=True) if devices is not None}
         self.stops = stops
+        self.solves = 0
 
     def hint(self, job: Job, obstacles: dict[int, tuple[str, str]]) -> str:
         """Return the smallest changes that let the worker in, worded for a user."""
         found: list[str] = []
         settled: set[str] = set()
+        untried = False
         freed = self._free_memory(job, obstacles)
         if freed is not None:
             found.append(freed)
@@ -70,9 +74,17 @@ class Hints:
             for change in self._changes(job, {code for code, _ in obstacles.values()}):
                 if len(found) == _MOST_HINTS:
                     break
-                if change.thing not in settled and self._works(job, change):
+                if change.thing in settled:
+                    continue
+                if self.solves == _MOST_SOLVES:
+                    untried = True
+                    break
+                self.solves += 1
+                if self._works(job, change):
                     found.append(change.text)
                     settled.add(change.thing)
+        if not found and untried:
+            return "make room for others first: too many workers are left out to try what would let in each"
         return ", or ".join(found) if found else self._last_resort(job, obstacles)
 
     def _works(self, job: Job, change: Change) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from math import comb
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from gpualloc.solve.formulation import Formulation, add
 from gpualloc.solve.free import most_free_score
 from gpualloc.solve.narrow import narrow
 from gpualloc.solve.parts import minimum
+from gpualloc.solve.ranks import place_by_priority
 from gpualloc.solve.rules import faults
 from gpualloc.solve.tiers import rules_of, score_of, turned
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SQUARES = 1e4
 """Tiers that are not whole numbers are solved in these fractions, far above HiGHS's tolerance of 1e-6 on a gap."""
+
+MOST_SQUARES = 2_500_000
+"""Rows times columns: above, sums of squares are bounded by their relaxation only; the search would take minutes."""
 
 _SLACK = 1e-7
 _ROUNDS = 40
@@ -142,25 +145,16 @@ class Driver:
 
     def placed(self, number: int, rule: TierRule) -> Bound:
         """Place the most workers, priority by priority from the highest."""
-        kinds = self.problem.kinds
-        supply = self.formulation.supply
-        total = sum(supply.values())
+        total = len(self.problem.jobs)
         if len(self.priorities) > 1 and sum(-part for part in self._tuple(number)) < total:
             everybody: Terms = {}
             for terms in self.formulation.placed.values():
                 add(everybody, terms, -1.0)
-            self.minimize(everybody)
-        bounds: list[int | None] = []
-        met = True
-        for level, priority in enumerate(self.priorities):
-            terms = self.placed_terms(priority)
-            most = sum(supply[kind.number] for kind in kinds if kind.priority == priority)
-            bound, level_met = self.whole(terms, partial(self.placed_part, level), -most)
-            bounds.append(bound)
-            met = met and level_met
-        if None in bounds:
-            return None, False
-        return tuple(bound for bound in bounds if bound is not None) or turned((0,), rule.sense), met
+            # where it is possible at all, a plan with everybody placed is best whatever the priorities
+            if self.program.relax(everybody, self.limits).bound <= 1e-6 - total:
+                self.minimize(everybody)
+        bounds, met = place_by_priority(self)
+        return (None if bounds is None else tuple(bounds) or turned((0,), rule.sense)), met
 
     def placed_terms(self, priority: int) -> Terms:
         """Return the number of workers of a priority that are placed, turned."""
@@ -227,6 +221,7 @@ class Driver:
         """Lower the cap on every device's load, step by step of 5 %, until nothing fits any more."""
         floor = max((block.idle_steps for block in self.formulation.blocks), default=0)
         if self.value(number) <= floor:
+            self._cap(self.value(number))
             return self.value(number), True
         everybody: Terms = {}
         for block in self.formulation.blocks:
@@ -378,6 +373,9 @@ class Driver:
         point = self.start()
         bound, met = -math.inf, False
         for step in (self.program.relax, self.program.minimize):
+            size = len(self.program.rows) * len(self.program.lower)
+            if step == self.program.minimize and size > MOST_SQUARES:
+                break
             for _ in range(_ROUNDS):
                 if point is not None:
                     self._tangent(mine, point)

@@ -240,7 +240,7 @@ def test_override_form(run: Run, tmp_path: Path) -> None:
     (tmp_path / "compose.gpu.yaml").write_text("services: {}\n")
     refused = run("apply", "--yes", *args)
     assert refused.code == 2
-    assert "was not written by gpualloc" in refused.err
+    assert "has not made this file as such" in refused.err
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

@@ -180,7 +180,7 @@ def _runtime(data: dict[str, Any]) -> Iterator[Form]:
     ids = tuple(dict.fromkeys(i for i in ("all" if value is None else value).split(",") if i))
     if "all" in ids:
         yield Form("runtime", path, ALL, None, (value,) if value else (), None)
-    elif value not in _NO_GPU:
+    elif value is not None and value not in _NO_GPU:
         yield Form("runtime", path, GpuCount(len(ids), len(ids)), ids, (value,), None)
 
 

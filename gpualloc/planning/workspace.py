@@ -11,12 +11,10 @@ from gpualloc.beside import promises, with_promises
 from gpualloc.compose.document import without_collector
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
-from gpualloc.compose.swarm.record import with_previous
-from gpualloc.compose.swarm.source import read_whole
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.drain import drained_devices
 from gpualloc.errors import Diagnostic, GpuallocError, fail
-from gpualloc.fleet import FleetOptions, check_one_form, previous_of
+from gpualloc.fleet.options import FleetOptions, check_one_form
 from gpualloc.inventory import load as load_inventory
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
@@ -95,16 +93,20 @@ def open_workspace(
     with without_collector():
         project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    previous = previous_of(options.fleet, cwd)
+    previous = _previous(options, cwd)
     scaled = (previous.replicas if previous is not None else {}) | _scale(options)
     try:
         demand = read_demand(project, policy, scaled)
     except GpuallocError as error:
         # what is wrong may come of a variable that reads as empty
         raise GpuallocError(*project.warnings, *error.diagnostics) from None
-    if previous is not None:
-        demand = with_previous(demand, previous)
-    whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
+    whole = None
+    if options.fleet.asked:
+        from gpualloc.compose.swarm.record import with_previous  # noqa: PLC0415 - plans for one host need none of it
+        from gpualloc.compose.swarm.source import read_whole  # noqa: PLC0415 - as above
+
+        demand = with_previous(demand, previous) if previous is not None else demand
+        whole = read_whole(options.project, environ, cwd)
     if reading is None:
         reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
@@ -122,6 +124,15 @@ def open_workspace(
     return Workspace(
         project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous, _written(options)
     )
+
+
+def _previous(options: Options, cwd: Path) -> Previous | None:
+    """Return what files for several hosts say of where workers are."""
+    if not options.fleet.asked:
+        return None
+    from gpualloc.fleet.files import previous_of  # noqa: PLC0415 - plans for one host need none of it
+
+    return previous_of(options.fleet, cwd)
 
 
 def read_inventory(options: Options) -> Reading:

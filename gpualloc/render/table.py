@@ -179,8 +179,12 @@ def _why(reason: Refusal) -> str:
     return f"{reason.code}: {reason.detail}" if reason.detail else reason.code
 
 
+NOTES = frozenset({"ports"})
+"""Warnings of a plan that are only worth knowing: the result is what was meant."""
+
+
 def _warning(warning: PlanWarning) -> Iterable[Line]:
-    lead = cell("warning: ", "warn")
+    lead = cell("note: ", "dim") if warning.code in NOTES else cell("warning: ", "warn")
     code = (Span(" "), *cell(f"[{warning.code}]", "dim")) if warning.detail else ()
     yield Line((*cell(warning.detail or warning.code), *code), lead)
     if any(worker not in warning.detail for worker in warning.workers):

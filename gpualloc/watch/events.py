@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STYLES: dict[str, Style] = {
     "change": "change",
     "moved": "change",
+    "pinned": "change",
     "written": "good",
     "command-done": "good",
     "look-back": "good",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shlex
 import signal
@@ -176,15 +177,16 @@ class _Loop:
 
     def _seen(self, reading: Reading) -> None:
         reading = self._site.with_xids(reading)
-        self._warn(reading.warnings)
+        warnings = reading.warnings
         now = time.monotonic()
         try:
             view = self._site.view(reading)
         except GpuallocError as error:
             if self._watcher is None:
                 raise
-            self._warn(error.diagnostics)  # the project as it was is still watched; a plan will say what is wrong
+            warnings += error.diagnostics  # the project as it was is still watched; a plan will say what is wrong
             view = self._watcher.view
+        self._warn(warnings)
         if self._watcher is None:
             self._watcher = Watcher(view, self._settings.timing, commands=bool(self._settings.command))
         self._watcher.view = view
@@ -223,7 +225,8 @@ class _Loop:
             else:
                 self._say(*watcher.planned(time.monotonic(), outcome))
                 if outcome.written:
-                    watcher.view = self._site.view(Reading(watcher.inventory))
+                    with contextlib.suppress(GpuallocError):  # edited meanwhile: the next look tells what is wrong
+                        watcher.view = self._site.view(Reading(watcher.inventory))
         self._run_command(watcher)
         if self._metrics is not None and watcher.inventory is not None:
             states = gpu_states(watcher.view.devices(watcher.inventory), watcher.view.pins(watcher.inventory).uuids())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from gpualloc.model import HealthIssue, Inventory
+    from gpualloc.model import HealthIssue, Inventory, Solution
     from gpualloc.planning import Options, Planned, Workspace
 
 _Stamp = tuple[tuple[str, int, int], ...]
@@ -79,11 +79,7 @@ class Site:
         """Plan for a machine, and write the plan if that is wanted. Raises GpuallocError if either cannot be done."""
         planned = make_plan(self._options, self._environ, self._cwd, Reading(inventory))
         solution = planned.plan.solution
-        moves = tuple(
-            Move(p.worker, p.previous or (), tuple(d.uuid for d in p.devices), p.reason)
-            for p in solution.placements
-            if p.action in MOVES
-        )
+        moves = _moves(solution, MOVES)
         may = self._manner.apply and (planned.plan.complete or self._manner.partial)
         written = write_plan(planned) if may and planned.plan.changed else ()
         if written:
@@ -97,6 +93,7 @@ class Site:
             changed=planned.plan.changed,
             written=written,
             moves=moves,
+            pins=_moves(solution, frozenset({"pin"})),
             unplaced=tuple((u.worker, u.hint) for u in solution.unplaced),
             placed=len(solution.placements) - pending,
             displaced=pending + len(solution.unplaced),
@@ -134,6 +131,14 @@ class Site:
     def forget_xids(self) -> None:
         """Forget every Xid: the driver was away, and has started the GPUs anew."""
         self._xids.clear()
+
+
+def _moves(solution: Solution, actions: frozenset[str]) -> tuple[Move, ...]:
+    return tuple(
+        Move(p.worker, p.previous or (), tuple(d.uuid for d in p.devices), p.reason)
+        for p in solution.placements
+        if p.action in actions
+    )
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -35,7 +35,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A worker that gets other devices: their UUIDs, and why."""
+    """A worker that gets other devices: their UUIDs, and why. ``old`` is empty where it had none on this machine."""
 
     worker: str
     old: tuple[str, ...]
@@ -47,12 +47,15 @@ class Move:
 class Outcome:
     """What came of planning. ``changed``: the file would change; ``written``: the files that did.
 
+    ``pins``: workers that get devices and had none, or only such as this machine does not have.
+
     ``placed`` workers sit where the file says, ``displaced`` ones have no device or wait for the file to be written.
     """
 
     changed: bool = False
     written: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
+    pins: tuple[Move, ...] = ()
     unplaced: tuple[tuple[str, str], ...] = ()
     placed: int = 0
     displaced: int = 0
@@ -180,7 +183,7 @@ class Watcher:
         first, self._plan = self._plan, _Task()
         if outcome.unplaced:
             self._plan = _Task(due=now + LONGEST_RETRY_S)
-        told = (outcome.changed, outcome.moves, outcome.unplaced)
+        told = (outcome.changed, outcome.moves, outcome.pins, outcome.unplaced)
         events = []
         if outcome.written or told != self._told or first.failures:
             events = _plan_events(outcome)
@@ -250,6 +253,10 @@ def _plan_events(outcome: Outcome) -> list[Event]:
         kind, verb = ("moved", "moved") if outcome.written else ("would-move", "would be moved")
         reason = move.reason.removeprefix("moved: ")
         events.append(Event(kind, f"{move.worker} {verb}: {reason}", data | {"reason": move.reason}))
+    for pin in outcome.pins:
+        data = {"worker": pin.worker, "from": list(pin.old), "to": list(pin.new), "reason": pin.reason}
+        kind, verb = ("pinned", "pinned") if outcome.written else ("would-pin", "would be pinned")
+        events.append(Event(kind, f"{pin.worker} {verb}: {pin.reason}", data))
     for worker, hint in outcome.unplaced:
         events.append(Event("unplaced", f"{worker} does not fit: {hint}", {"worker": worker, "hint": hint}))
     if outcome.written:

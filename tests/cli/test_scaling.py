@@ -46,7 +46,7 @@ def test_up_and_down_and_back(run: Run, path: Path) -> None:
     assert "error: worker has 4 replicas, which all get the same GPUs [replicas-share]" in run("check", *MACHINE).out
     first = run("apply", "-y", *MACHINE)
     assert first.code == 0
-    assert "worker-2 publishes host port 8001" in first.out
+    assert "note: worker-2 publishes host port 8001" in first.out
     assert f"worker is no longer a service: {ORPHANS} ends what still runs of it" in first.err
     assert run("check", *MACHINE).code == 0
     again = run("apply", "-y", *MACHINE)

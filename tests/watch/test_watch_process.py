@@ -288,3 +288,29 @@ def test_it_costs_little(watch: Callable[..., Watch], capsys: pytest.CaptureFixt
             f"\n{each * 1000:.1f} ms of CPU a look: {each / 30 * 100:.3f} % of a core at the default interval of 30 s"
         )
     assert each / 30 < 0.01
+
+
+def test_who_is_pinned_is_told_too(watch: Callable[..., Watch], fake_nvml: FakeNvml) -> None:
+    one = watch("--apply")
+    pinned = {one.until("pinned")["worker"], one.until("pinned")["worker"]}
+    one.until("written")
+    assert pinned == {"a", "b"}
+    # all that the file names is gone: it is another machine, by which every pin is new
+    fake_nvml.describe(machine().remove(GPUS[0]).remove(GPUS[2]))
+    again = one.until("pinned")
+    assert (again["worker"], again["to"]) == ("a", [GPUS[1]])
+    one.until("written")
+    assert one.end()[0] == 0
+
+
+def test_a_file_that_cannot_be_read_is_told_once(watch: Callable[..., Watch], tmp_path: Path) -> None:
+    one = watch("--apply")
+    one.until("written")
+    text = (tmp_path / "compose.yaml").read_text()
+    (tmp_path / "compose.yaml").write_text("services: [\n")
+    one.until("warning", code="yaml")
+    time.sleep(1)  # several looks
+    (tmp_path / "compose.yaml").write_text(text)
+    time.sleep(0.5)
+    assert one.end()[0] == 0
+    assert [event["code"] for event in one.told if event["event"] == "warning"].count("yaml") == 1

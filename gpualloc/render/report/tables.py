@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gpualloc.render.layout import plain_text
 from gpualloc.render.report.markup import element, escaped, table
 from gpualloc.render.table import (
+    NOTES,
     action_text,
     granted_text,
     groups_of_unplaced,
@@ -84,12 +85,12 @@ def unplaced_part(plan: Plan, inventory: Inventory) -> str:
 
 def warnings_part(plan: Plan) -> str:
     """Return the plan's warnings."""
-    return "\n".join(
-        element("p", f"warning: {warning.detail or warning.code} ({listed(warning.workers)})", cls="note")
-        if warning.workers
-        else element("p", f"warning: {warning.detail or warning.code}", cls="note")
-        for warning in plan.solution.warnings
-    )
+    parts = []
+    for warning in plan.solution.warnings:
+        lead = "note" if warning.code in NOTES else "warning"
+        whom = f" ({listed(warning.workers)})" if warning.workers else ""
+        parts.append(element("p", f"{lead}: {warning.detail or warning.code}{whom}", cls="note"))
+    return "\n".join(parts)
 
 
 def objective_table(plan: Plan) -> str:

@@ -24,8 +24,8 @@ _MIP_TOLERANCE = 1e-7
 """With 1e-9 HiGHS has ended whole processes: https://github.com/FlexMeasures/flexmeasures/issues/2527."""
 
 _RULES_OFF = 1 << 16
-"""The presolve rule that lists all solutions of a few columns: in HiGHS 1.16 it writes beyond an array (valgrind shows it
-below ``HPresolve::enumerateSolutions``), which ended whole processes."""
+"""The presolve rule that lists all solutions of a few columns: in HiGHS 1.16 it writes beyond an array, which has ended
+whole processes (valgrind shows it below ``HPresolve::enumerateSolutions``)."""
 
 _WHOLE = 1e-6
 """How far from a whole number a value may be to count as one."""

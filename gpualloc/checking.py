@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from gpualloc.checks.changes import changes, touched
 from gpualloc.checks.devices import lost, unfit, unknown_holders, unused_and_sick
 from gpualloc.checks.outlook import MOVES
-from gpualloc.checks.state import APPLY, finding, state_of
-from gpualloc.compose.data import truth
+from gpualloc.checks.state import finding, state_of
+from gpualloc.compose.data import at, truth
 from gpualloc.cuda import visible
 from gpualloc.errors import Place
 from gpualloc.inventory import load as load_inventory
@@ -48,10 +48,18 @@ def check(
 
 def _not_current(workspace: Workspace, options: Options, cwd: Path) -> Iterator[Diagnostic]:
     """Find made files that would be made otherwise now, though every worker may stay where it is."""
-    planned = with_texts(workspace, state_of(workspace).outlook.applied, options, cwd)
+    outlook = state_of(workspace).outlook
+    planned = with_texts(workspace, outlook.applied, options, cwd)
     for target in planned.changes:
-        summary = "it is not what gpualloc apply would write now: the project, the policy or the nodes have changed"
-        yield finding("not-current", summary, Place(target.shown), APPLY)
+        if target.source is None:
+            summary = "there is no such file, and gpualloc apply would write one"
+        elif target.text is None:
+            summary = "nothing runs on this host any more, and gpualloc apply would take the file away"
+        else:
+            summary = (
+                "it is not what gpualloc apply would write now: it, the project, the policy or the nodes have changed"
+            )
+        yield finding("not-current", summary, Place(target.shown), f"{outlook.writes} mends it")
 
 
 def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diagnostic]:
@@ -63,9 +71,12 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
             for member in role.members:
                 found += (each for rule in (_not_made, lost, unfit) for each in rule(state, member))
             continue
-        found += _replicas(role)
+        found += _replicas(state, role)
         # Workers that still share one service are told of as one: CUDA numbers alike in all of them.
         for member in role.members[:1] if role.shares else role.members:
+            if _is_parked(member):
+                found.append(_parked(state, member))
+                continue
             for rule in (_unpinned, lost, _indices, unfit, _cuda) if member.present else (_cuda,):
                 found += rule(state, member)
     found += _crowded(state)
@@ -84,12 +95,12 @@ def findings(workspace: Workspace, before: Inventory | None = None) -> list[Diag
 # One role
 
 
-def _replicas(role: Role) -> Iterator[Diagnostic]:
+def _replicas(state: State, role: Role) -> Iterator[Diagnostic]:
     count = len(role.members)
     where = role.service.place(current=True)
     if role.shares:
         if count > 1:
-            hint = "gpualloc apply makes each a service of its own"
+            hint = f"{state.outlook.writes} makes each a service of its own"
             summary = f"{role.name} has {count} replicas, which all get the same GPUs"
             yield finding("replicas-share", summary, where, hint)
         return
@@ -97,13 +108,22 @@ def _replicas(role: Role) -> Iterator[Diagnostic]:
     if there != count:
         services = "1 service" if there == 1 else f"{there} services"
         summary = f"{role.name} has {services}, and {count} {'is' if count == 1 else 'are'} asked for"
-        yield finding("replicas-differ", summary, where, APPLY)
+        yield finding("replicas-differ", summary, where, state.mends(*role.members))
 
 
 def _not_made(state: State, member: Member) -> Iterator[Diagnostic]:
     if not state.pinned(member):
         summary = f"{member.worker.name} is not pinned: the files made before do not have it"
-        yield finding("not-pinned", summary, state.place(member), APPLY)
+        yield finding("not-pinned", summary, state.place(member), state.mends(member))
+
+
+def _is_parked(member: Member) -> bool:
+    return member.present and at(member.service.now, ("deploy", "replicas")) == 0
+
+
+def _parked(state: State, member: Member) -> Diagnostic:
+    summary = f"{member.worker.name} is parked: the file has no replica of it, since it did not fit"
+    return finding("parked", summary, state.place(member), state.fate(member))
 
 
 def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
@@ -120,7 +140,7 @@ def _unpinned(state: State, member: Member) -> Iterator[Diagnostic]:
         summary = f"{name} is not pinned: Compose gives it the host's first GPU, like every other service with count: 1"
     else:
         summary = f"{name} is not pinned: Compose gives it the host's first {count.max} GPUs"
-    yield finding("not-pinned", summary, state.place(member), APPLY)
+    yield finding("not-pinned", summary, state.place(member), state.mends(member))
 
 
 def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
@@ -131,7 +151,7 @@ def _indices(state: State, member: Member) -> Iterator[Diagnostic]:
         summary = (
             f"{member.worker.name} is pinned by index ({', '.join(known)}), which may mean another GPU after a reboot"
         )
-        yield finding("index-id", summary, state.place(member), f"UUIDs stay: {APPLY}", "warning")
+        yield finding("index-id", summary, state.place(member), f"UUIDs stay: {state.mends(member)}", "warning")
 
 
 def _on_wsl2(state: State, member: Member) -> bool:
@@ -155,7 +175,8 @@ def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
         if set(present) != set(given):
             summary = f"{name} is privileged: its container sees all {len(present)} devices of the host"
             named = state.workspace.policy.write.cuda_visible_devices != "none"
-            hint = APPLY if named else "drop privileged, or the policy's write.cuda_visible_devices: none"
+            mend = "drop privileged, or the policy's write.cuda_visible_devices: none"
+            hint = state.mends(member) if named else mend
             yield finding("cuda-sees-more", summary, service.place("privileged", current=True), hint)
         return
     shown = visible(value, present)
@@ -172,7 +193,10 @@ def _cuda(state: State, member: Member) -> Iterator[Diagnostic]:
         summary = f"CUDA_VISIBLE_DEVICES={value} shows {name} {names} in its privileged container, not what it got"
         code = "cuda-sees-more"
     yield finding(
-        code, summary, where, f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {APPLY}"
+        code,
+        summary,
+        where,
+        f"CUDA numbers a container's GPUs from 0, whatever their index on the host: {state.mends(member)}",
     )
 
 
@@ -213,7 +237,7 @@ def _crowded(state: State) -> Iterator[Diagnostic]:
         alone = [m for m in members if state.demands[m.worker.name].exclusive]
         if alone:
             summary = f"{state.label(uuid)} is given twice: to {names}, of which {alone[0].worker.name} wants it alone"
-            hint = f"let them share with x-gpualloc: {{memory: …}}, or {APPLY}"
+            hint = f"let them share with x-gpualloc: {{memory: …}}, or {state.mends(*members)}"
             yield finding("given-twice", summary, state.place(members[-1]), hint)
             continue
         yield from _over(state, device, members, names)
@@ -223,7 +247,7 @@ def _over(state: State, device: Device, members: list[Member], names: str) -> It
     most = state.workspace.policy.sharing.max_workers_per_gpu
     if len(members) > most:
         summary = f"{state.label(device.uuid)} holds {len(members)} workers, and the policy allows {most}: {names}"
-        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
+        yield finding("over-capacity", summary, state.place(members[-1]), state.mends(*members))
         return
     demands = [state.demands[member.worker.name] for member in members]
     if device.usable_mib is None or device.free_mib is None:
@@ -232,7 +256,7 @@ def _over(state: State, device: Device, members: list[Member], names: str) -> It
     if asked > device.free_mib:
         asks = f"{names} ask for {gib(asked)}, {gib(device.free_mib)} can be given"
         summary = f"{state.label(device.uuid)} is over capacity: {asks}"
-        yield finding("over-capacity", summary, state.place(members[-1]), APPLY)
+        yield finding("over-capacity", summary, state.place(members[-1]), state.mends(*members))
 
 
 def _movers(state: State) -> Iterator[Diagnostic]:
@@ -241,7 +265,12 @@ def _movers(state: State) -> Iterator[Diagnostic]:
     for placement in state.outlook.kept.placements:
         if placement.action in MOVES:
             summary = f"{placement.worker} would {placement.action}: {placement.reason}"
-            yield finding(f"would-{placement.action}", summary, state.place(members[placement.worker]), APPLY)
+            yield finding(
+                f"would-{placement.action}",
+                summary,
+                state.place(members[placement.worker]),
+                state.mends(members[placement.worker]),
+            )
     for unplaced in state.outlook.kept.unplaced:
         details = "; ".join(reason.detail for reason in unplaced.reasons)
         summary = f"{unplaced.worker} does not fit: {details}"
@@ -266,7 +295,8 @@ def _what_then(state: State, workers: tuple[str, ...]) -> str:
     if not workers:
         return "nothing needs to be done for it"
     moved = [worker for worker in workers if worker in state.outlook.moved()]
-    return f"gpualloc apply moves {', '.join(moved)}" if moved else "gpualloc apply moves none of them for it"
+    outlook = state.outlook
+    return f"{outlook.writes} moves {', '.join(moved)}" if moved else f"{outlook.command} moves none of them for it"
 
 
 _OF_THE_FILE = frozenset({"replicas-share", "replicas-differ", "not-pinned", "cuda-hides", "cuda-sees-more"})
@@ -284,12 +314,15 @@ def _outlook(state: State, found: list[Diagnostic]) -> Iterator[Diagnostic]:
         parts = [some if moved else "moves no worker"]
         parts += [f"pins {', '.join(pinned)}"] if pinned else []
         parts += ["leaves the others where they are"] if any(p.action == "keep" for p in placements) else []
-        summary = f"gpualloc apply {', '.join(parts)}"
-        yield finding("outlook", summary, where, "gpualloc plan shows it", "note")
+        lost = [unplaced.worker for unplaced in state.outlook.applied.unplaced]
+        parts += [f"finds no place for {', '.join(lost)}"] if lost else []
+        summary = f"{state.outlook.writes} {', '.join(parts)}"
+        shows = " ".join(word for word in ("gpualloc plan", state.workspace.written, "shows it") if word)
+        yield finding("outlook", summary, where, shows, "note")
         return
     better = state.outlook.better()
     if better is not None:
         old, new, movers = better
         summary = f"planned from scratch, {old.name} would be {new.value} instead of {old.value}"
-        hint = f"gpualloc apply --replan moves {', '.join(movers)} for it"
+        hint = f"{state.outlook.command} --replan moves {', '.join(movers)} for it"
         yield finding("better-plan", summary, where, hint, "note")

@@ -36,7 +36,7 @@ def lost(state: State, member: Member) -> Iterator[Diagnostic]:
     hosts = ", ".join(host.name for host in state.workspace.inventory.hosts)
     if state.pins.elsewhere and not split:
         summary = f"{name} is pinned to {', '.join(gone)}, and {hosts} has none of the file's GPUs"
-        yield finding("other-machine", summary, state.place(member), "gpualloc apply pins it to this machine's GPUs")
+        yield finding("other-machine", summary, state.place(member), state.fate(member))
         return
     code, why = "lost-device", f"which {hosts} does not have"
     if all(uuid.startswith("MIG-") for uuid in gone) and any(gpu.mig is not None for gpu in state.gpus.values()):
@@ -77,7 +77,7 @@ def _sick(state: State, member: Member, device: Device) -> Iterator[Diagnostic]:
         where, hint = f"{member.worker.name} is pinned to {state.label(device.uuid)}", advice(issue.code)
         if issue.fatal:
             summary = f"{where}, which is unhealthy: {issue.detail} ({issue.code})"
-            hint = f"{hint}; under a policy with exclude.unhealthy, gpualloc apply moves it"
+            hint = f"{hint}; under a policy with exclude.unhealthy, {state.outlook.writes} moves it"
             yield finding("unhealthy-device", summary, state.place(member), hint)
         else:
             code = issue.code.replace("_", "-")

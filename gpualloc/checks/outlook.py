@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpualloc.solve import SolveOptions, solve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gpualloc.model import Placement, Solution, Tier, Unplaced
     from gpualloc.planning import Workspace
@@ -60,17 +60,31 @@ class Outlook:
         """Return the workers whose devices would change, of those that have some on this machine."""
         return tuple(p.worker for p in self.applied.placements if p.action in MOVES)
 
+    @cached_property
+    def command(self) -> str:
+        """What makes that plan, with the option that says where it is written."""
+        return " ".join(word for word in ("gpualloc apply", self._workspace.written) if word)
+
+    @property
+    def writes(self) -> str:
+        """What writes that plan: where not every worker fits, only ``--partial`` writes anything."""
+        return f"{self.command} --partial" if self.applied.unplaced else self.command
+
+    def mends(self, workers: Iterable[str]) -> str:
+        """Say that ``gpualloc apply`` mends what is wrong with these workers; or why it cannot."""
+        hints = [self._unplaced[worker].hint for worker in workers if worker in self._unplaced]
+        return f"{self.command} finds no device for it: {hints[0]}" if hints else f"{self.writes} mends it"
+
     def fate(self, worker: str, label: Callable[[str], str]) -> str:
         """Return what ``gpualloc apply`` would do with a worker, in a sentence; ``label`` names devices."""
         placement = self._placed.get(worker)
         if placement is None:
-            unplaced = self._unplaced.get(worker)
-            return f"gpualloc apply finds no device for it: {unplaced.hint}" if unplaced else "gpualloc apply mends it"
+            return self.mends((worker,))
         if placement.action == "keep":
-            return "gpualloc apply leaves it there"
+            return f"{self.command} leaves it there"
         to = ", ".join(label(device.uuid) for device in placement.devices)
         verb = {"move": "moves it to", "resize": "gives it", "pin": "pins it to"}[placement.action]
-        return f"gpualloc apply {verb} {to}"
+        return f"{self.writes} {verb} {to}"
 
     def better(self) -> tuple[Tier, Tier, tuple[str, ...]] | None:
         """Return the first tier that a plan from scratch would better, as it is and as it would be, and who would move.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gpualloc.policy.filters import Demand, Device
     from gpualloc.solve.pins import Pins
 
-APPLY = "gpualloc apply mends it"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
@@ -65,6 +63,10 @@ class State:
     def labels(self, uuids: tuple[str, ...]) -> str:
         """Return what messages call several devices."""
         return ", ".join(self.label(uuid) for uuid in uuids)
+
+    def mends(self, *members: Member) -> str:
+        """Say that ``gpualloc apply`` mends what is wrong with these workers, or why not, as a hint."""
+        return self.outlook.mends(member.worker.name for member in members)
 
     def fate(self, member: Member) -> str:
         """Return what ``gpualloc apply`` would do with a worker, as a hint."""

@@ -35,6 +35,7 @@ from gpualloc.cli.options import (
 
 if TYPE_CHECKING:
     from gpualloc.planning import Options, Planned
+    from gpualloc.planning.targets import Target
 
 
 @click.command()
@@ -176,11 +177,17 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
         return _exit(planned)
     ask(f"Write {output or ', '.join(t.shown for t in planned.changes)}?", yes=yes)
     for name in write_plan(planned, Path(output) if output else None):
-        click.echo(f"wrote {name}", err=True)
+        click.echo(_done(name, planned.changes), err=True)
     tell_orphans(planned.orphans)
     if not output:
         say_next(_start(planned, options))
     return _exit(planned)
+
+
+def _done(name: str, targets: tuple[Target, ...]) -> str:
+    """Return what became of a file: one that gpualloc alone has made goes, where nothing is left to say in it."""
+    gone = any(target.shown == name and target.text is None for target in targets)
+    return f"removed {name}" if gone else f"wrote {name}"
 
 
 def _start(planned: Planned, options: Options) -> str:
@@ -221,7 +228,7 @@ def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     ask(f"Write {output or ', '.join(t.shown for t in targets)}?", yes=yes)
     orphans = reset_orphans(options, os.environ, here())
     for name in write_reset(targets, Path(output) if output else None):
-        click.echo(f"wrote {name}", err=True)
+        click.echo(_done(name, targets), err=True)
     tell_orphans(orphans)
     return DONE
 

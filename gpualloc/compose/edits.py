@@ -159,7 +159,7 @@ def _requests(service: Service, forms: tuple[Form, ...], ids: list[str], extent:
     if "cdi" in by_kind:
         yield from _cdi(service, by_kind["cdi"], ids, extent)
     variable = (service.data.get("environment") or {}).get(NVIDIA_VISIBLE)
-    speaks = "runtime" in by_kind or (by_kind and variable not in {None, "", "void", "none"})
+    speaks = "runtime" in by_kind or variable not in {None, "", "void", "none"}
     right = variable is not None and set(variable.split(",")) == set(ids)
     if speaks and (not right or extent.variable(service, NVIDIA_VISIBLE)):
         yield Edit(service.name, ("environment", NVIDIA_VISIBLE), ",".join(ids))

@@ -121,6 +121,8 @@ def _named(
         raise bad("an entry of device_ids is empty", "name a GPU, or drop the entry", "device_ids")
     if any(name == "all" for name in names):
         return Form(kind, path, ALL, None, tuple(ids), driver)
+    if len(set(names)) < len(names):
+        raise bad("device_ids names a device twice", "drop one of the two", "device_ids")
     return Form(kind, path, GpuCount(len(names), len(names)), names, tuple(ids), driver)
 
 
@@ -174,10 +176,11 @@ def _runtime(data: dict[str, Any]) -> Iterator[Form]:
     path: Path = ("environment", "NVIDIA_VISIBLE_DEVICES")
     environment = data.get("environment") or {}
     value = environment.get("NVIDIA_VISIBLE_DEVICES")
-    if value is None or value == "all":
+    # A list with "all" in it means all, and naming a device twice gives it once (libnvidia-container, select_devices).
+    ids = tuple(dict.fromkeys(i for i in ("all" if value is None else value).split(",") if i))
+    if "all" in ids:
         yield Form("runtime", path, ALL, None, (value,) if value else (), None)
-    elif value not in _NO_GPU:
-        ids = tuple(i for i in value.split(",") if i)
+    elif value is not None and value not in _NO_GPU:
         yield Form("runtime", path, GpuCount(len(ids), len(ids)), ids, (value,), None)
 
 

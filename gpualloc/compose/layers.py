@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpualloc.compose.copies import worker_name
-from gpualloc.compose.data import Tagged, check_merges, lookup, members, plain
+from gpualloc.compose.data import Tagged, check_merges, escaped, lookup, members, plain
 from gpualloc.compose.document import Document, Mapping, parse, resolve
 from gpualloc.compose.dotenv import load_environment
 from gpualloc.compose.files import Source, read_source
@@ -264,7 +264,7 @@ class Layers:
             raise fail("compose-shape", f"the service {name!r} is not a mapping", where, "a service has keys: image: …")
         check_merges(document, mapping)
         if isinstance(data, dict) and "environment" in data:
-            data["environment"] = by_name(data["environment"])
+            data["environment"] = _passed(by_name(data["environment"]), environment)
         substitute = partial(self._substitute, document, environment, node)
         for path in _READ:
             data = _interpolated(data, path, substitute, path)
@@ -373,6 +373,17 @@ def _decides(data: Any, path: tuple[str | int, ...]) -> bool:
         if depth and data is None and path[0] == "environment":
             return True  # it passes the host's value
     return data is not None
+
+
+def _passed(variables: Any, environment: MappingType[str, str]) -> Any:
+    """Return a service's variables with the host's values of those about GPUs that are named without a value."""
+    if isinstance(variables, Tagged):
+        return Tagged(variables.tag, _passed(variables.value, environment))
+    if isinstance(variables, dict):
+        for name in GPU_VARIABLES:
+            if name in variables and variables[name] is None and name in environment:
+                variables[name] = escaped(environment[name])  # it is interpolated yet, which the host's value is not
+    return variables
 
 
 def _interpolated(

@@ -70,6 +70,18 @@ def with_first(item: Any, first: int) -> Any:
     return item[: match.start("host")] + text + item[match.end("host") :] if match else item
 
 
+def one_of_pool(item: Any, number: int) -> Any:
+    """Return an entry whose port is one of a pool with the pool's port of that number, and any other as it is."""
+    taken = host_ports(item)
+    if taken is None or not taken.pool:
+        return item
+    port = taken.first + min(number, taken.count - 1)
+    if isinstance(item, dict):
+        return item | {"published": port}
+    match = _SHORT.match(item)
+    return f"{item[: match.start('host')]}{port}{item[match.end('host') :]}" if match else item
+
+
 class TakenPorts:
     """The host ports that a project takes: one on every address clashes with the same one on any."""
 

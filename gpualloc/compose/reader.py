@@ -317,5 +317,10 @@ def _total(service: Service, kind: Kind, forms: list[Form]) -> GpuCount:
         where = service.place(*forms[-1].path)
         summary = f"{service.name} asks for all GPUs and for more, in {kind}"
         raise fail("request-conflict", summary, where, "keep the one entry that asks for all of them")
+    ids = [i for form in forms for i in form.ids or ()]
+    twice = next((i for i in ids if ids.count(i) > 1), None)
+    if twice is not None:
+        summary = f"{service.name} names the GPU {twice} twice, in {kind}"
+        raise fail("request-conflict", summary, service.place(*forms[-1].path), "name it once")
     total = sum(form.count.min for form in forms)
     return GpuCount(total, total)

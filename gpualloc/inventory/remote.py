@@ -37,6 +37,8 @@ _TARGET = re.compile(
 )
 _NO_CONNECTION = 255
 """What ssh exits with where it could not connect or log in (ssh(1), EXIT STATUS)."""
+_OTHER_VERSION = frozenset({"inventory-version", "inventory-unknown-key", "inventory-missing-key"})
+"""How a snapshot is refused that a gpualloc of another version has written."""
 _NOT_FOUND = 127
 """What a POSIX shell exits with where there is no such command."""
 
@@ -127,21 +129,46 @@ def _answer(target: Target, done: subprocess.CompletedProcess[str]) -> Reading |
         hint = f"install it there, or say where it is: {SCHEME}{target.name}/opt/gpualloc/bin/gpualloc"
         return Diagnostic("inventory-remote", f"there is no gpualloc on {target.name}", Place(target.source), hint)
     if done.returncode:
-        why = next((line for line in said if line.startswith("error: ")), said[-1] if said else "it says nothing")
-        summary = f"gpualloc on {target.name} exits with {done.returncode}: {why.removeprefix('error: ')}"
-        hint = f"run it there: ssh {target.words[-2]} {target.words[-1]}"
-        return Diagnostic("inventory-remote", summary, Place(target.source), hint)
+        last = (said or [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["it says nothing"])[-1]
+        why = next((line for line in said if line.startswith("error: ")), last)
+        how = f"exits with {done.returncode}" if done.returncode > 0 else f"was ended by signal {-done.returncode}"
+        return _remote(target, f"gpualloc on {target.name} {how}: {why.removeprefix('error: ')}")
     return _parsed(target, done.stdout, said)
 
 
 def _parsed(target: Target, text: str, said: Sequence[str]) -> Reading | Diagnostic:
     from gpualloc.inventory import snapshot  # noqa: PLC0415 - what cannot be reached pays nothing for it
 
+    document = _document(text)
+    if document is None:
+        first = next((line.strip() for line in text.splitlines() if line.strip()), None)
+        what = f"no inventory, but: {first[:80]}" if first else "nothing"
+        return _remote(target, f"gpualloc on {target.name} prints {what}")
     try:
-        inventory = snapshot.parse(text, target.source)
+        inventory = snapshot.parse(document, target.source)
     except GpuallocError as error:
-        return error.diagnostics[0]
+        problem = error.diagnostics[0]
+        if problem.code not in _OTHER_VERSION:
+            return problem
+        return replace(problem, hint=f"install the same gpualloc here and on {target.name}")
     return Reading(inventory, tuple(_told(target, said)))
+
+
+def _document(text: str) -> str | None:
+    """Return the JSON that gpualloc prints, without what a login shell there says before it or behind; None for none.
+
+    It begins with the first line that begins with a brace, and ends with the last that begins with one.
+    """
+    lines = text.splitlines()
+    braces = [n for n, line in enumerate(lines) if line.startswith(("{", "}"))]
+    if not braces or lines[braces[0]].startswith("}"):
+        return None
+    return "\n".join(lines[braces[0] : braces[-1] + 1]) + "\n"
+
+
+def _remote(target: Target, summary: str) -> Diagnostic:
+    hint = f"run it there: ssh {target.words[-2]} {target.words[-1]}"
+    return Diagnostic("inventory-remote", summary, Place(target.source), hint)
 
 
 def _told(target: Target, said: Sequence[str]) -> Iterator[Diagnostic]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpualloc.model import Plan, PlanInputs
+    from gpualloc.solve import SolveOptions
 
 
 def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Path) -> Planned:
@@ -48,7 +49,7 @@ def read_saved(path: str, options: Options, environ: Mapping[str, str], cwd: Pat
         raise _stale(file, f"the policy {inputs.policy} has changed since")
     if digest(workspace.inventory) != inputs.inventory_sha256:
         raise _stale(file, "the GPUs have changed since")
-    _check_placements(plan, workspace, file)
+    _check_placements(plan, workspace, file, options.solving(workspace.inventory))
     return with_texts(workspace, plan.solution, options, cwd)
 
 
@@ -74,8 +75,11 @@ def _files(inputs: PlanInputs, cwd: Path) -> tuple[str, ...]:
     return tuple(c.file for c in inputs.compose)
 
 
-def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
-    """Take the plan as the present state: whatever would have to move away from it no longer fits."""
+def _check_placements(plan: Plan, workspace: Workspace, file: str, options: SolveOptions) -> None:
+    """Take the plan as the present state: whatever would have to move away from it no longer fits.
+
+    ``options``: what is to be done without now counts, too.
+    """
     planned = {p.worker: tuple(d.uuid for d in p.devices) for p in plan.solution.placements}
     workers = {worker.name for request in workspace.requests for worker in request.workers}
     if set(planned) | {u.worker for u in plan.solution.unplaced} != workers:
@@ -85,7 +89,8 @@ def _check_placements(plan: Plan, workspace: Workspace, file: str) -> None:
         for r in workspace.requests
     ]
     policy = replace(workspace.policy, stability="keep")
-    solution = solve(workspace.inventory, requests, policy, project=workspace.project.name)
+    kept = replace(options, replan=False)
+    solution = solve(workspace.inventory, requests, policy, project=workspace.project.name, options=kept)
     for placement in solution.placements:
         if placement.worker in planned and placement.action != "keep":
             raise _stale(file, f"{placement.worker} no longer fits where it was planned: {placement.reason}")

@@ -12,9 +12,7 @@ from gpualloc.compose.files import read_source
 from gpualloc.compose.override import check_ours, override_text
 from gpualloc.compose.proof import Proof
 from gpualloc.compose.rewrite import rewrite
-from gpualloc.compose.swarm.stack import Planning
 from gpualloc.compose.workers import divisions_of, fresh_workers, orphans
-from gpualloc.fleet import written
 from gpualloc.inventory import digest
 from gpualloc.model import ComposeInput, Plan, PlanInputs, PlanWarning
 
@@ -143,6 +141,9 @@ def _for_several(
     workspace: Workspace, solution: Solution, options: Options, fresh: Mapping[str, list[Fresh]], cwd: Path
 ) -> _Made:
     """Write a solution for several hosts: a stack, or a file for each."""
+    from gpualloc.compose.swarm.stack import Planning  # noqa: PLC0415 - plans for one host need none of it
+    from gpualloc.fleet.files import written  # noqa: PLC0415 - as above
+
     if workspace.whole is None:
         raise ValueError("the whole project has not been read")
     planning = Planning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,10 @@ from gpualloc.beside import promises, with_promises
 from gpualloc.compose.document import without_collector
 from gpualloc.compose.project import ProjectOptions, load_project
 from gpualloc.compose.reader import read_demand
-from gpualloc.compose.swarm.record import with_previous
-from gpualloc.compose.swarm.source import read_whole
 from gpualloc.compose.version import too_old_for_override
 from gpualloc.drain import drained_devices
 from gpualloc.errors import Diagnostic, GpuallocError, fail
-from gpualloc.fleet import FleetOptions, check_one_form, previous_of
+from gpualloc.fleet.options import FleetOptions, check_one_form
 from gpualloc.inventory import load as load_inventory
 from gpualloc.policy.load import load as load_policy
 from gpualloc.policy.roles import unmatched_roles
@@ -60,7 +59,8 @@ class Workspace:
 
     ``inventory`` is the machine or machines as read, with what ``promises`` to other projects take of it. ``whole``:
     all of the project, where the plan is to be written for several hosts; ``scaled``: what ``--scale`` made of roles;
-    ``previous``: what the files made before say of where workers are.
+    ``previous``: what the files made before say of where workers are; ``written``: the option that says where plans are
+    written, empty for in place.
     """
 
     project: Project
@@ -73,6 +73,7 @@ class Workspace:
     whole: Whole | None = None
     scaled: dict[str, int] = field(default_factory=dict)
     previous: Previous | None = None
+    written: str = ""
 
 
 def solve_options(*, time_limit_s: float | None, replan: bool, without: tuple[str, ...]) -> SolveOptions:
@@ -92,16 +93,20 @@ def open_workspace(
     with without_collector():
         project = load_project(options.project, environ, cwd, override=override)
     policy = load_policy(options.policy, cwd=cwd, compose_dir=project.directory)
-    previous = previous_of(options.fleet, cwd)
+    previous = _previous(options, cwd)
     scaled = (previous.replicas if previous is not None else {}) | _scale(options)
     try:
         demand = read_demand(project, policy, scaled)
     except GpuallocError as error:
         # what is wrong may come of a variable that reads as empty
         raise GpuallocError(*project.warnings, *error.diagnostics) from None
-    if previous is not None:
-        demand = with_previous(demand, previous)
-    whole = read_whole(options.project, environ, cwd) if options.fleet.asked else None
+    whole = None
+    if options.fleet.asked:
+        from gpualloc.compose.swarm.record import with_previous  # noqa: PLC0415 - plans for one host need none of it
+        from gpualloc.compose.swarm.source import read_whole  # noqa: PLC0415 - as above
+
+        demand = with_previous(demand, previous) if previous is not None else demand
+        whole = read_whole(options.project, environ, cwd)
     if reading is None:
         reading = read_inventory(options)
     taken, about_others = promises(options.beside, reading.inventory, policy, project, environ, cwd)
@@ -116,13 +121,30 @@ def open_workspace(
     )
     requests = tuple(role.request for role in demand.roles)
     inventory = with_promises(reading.inventory, taken)
-    return Workspace(project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous)
+    return Workspace(
+        project, inventory, policy, demand, requests, taken, warnings, whole, scaled, previous, _written(options)
+    )
+
+
+def _previous(options: Options, cwd: Path) -> Previous | None:
+    """Return what files for several hosts say of where workers are."""
+    if not options.fleet.asked:
+        return None
+    from gpualloc.fleet.files import previous_of  # noqa: PLC0415 - plans for one host need none of it
+
+    return previous_of(options.fleet, cwd)
 
 
 def read_inventory(options: Options) -> Reading:
     """Read the machine or machines that a command is about. Raises GpuallocError where that cannot be done."""
     topo = Path(options.topo) if options.topo else None
     return load_inventory(options.inventory, topo, skip_unreachable=options.skip_unreachable)
+
+
+def _written(options: Options) -> str:
+    """Return the option by which this plan is written elsewhere than in place, as one types it."""
+    ways = {"--override": options.override, "--swarm": options.fleet.swarm, "--per-host": options.fleet.per_host}
+    return next((f"{way} {shlex.quote(name)}" for way, name in ways.items() if name is not None), "")
 
 
 def _scale(options: Options) -> dict[str, int]:

@@ -46,6 +46,8 @@ def service(body: str) -> str:
         (service("runtime: nvidia"), ALL, None, ["runtime"]),
         (service("runtime: nvidia\nenvironment: {NVIDIA_VISIBLE_DEVICES: all}"), ALL, None, ["runtime"]),
         (service("runtime: nvidia\nenvironment: [NVIDIA_VISIBLE_DEVICES=GPU-a]"), ONE, ("GPU-a",), ["runtime"]),
+        (service("runtime: nvidia\nenvironment: {NVIDIA_VISIBLE_DEVICES: 'all,0'}"), ALL, None, ["runtime"]),
+        (service("runtime: nvidia\nenvironment: {NVIDIA_VISIBLE_DEVICES: '2,2'}"), ONE, ("2",), ["runtime"]),
         (service("devices: [nvidia.com/gpu=all]"), ALL, None, ["cdi"]),
         (service("devices: [/dev/fuse, nvidia.com/gpu=0, nvidia.com/gpu=1]"), TWO, ("0", "1"), ["cdi", "cdi"]),
         (service("devices: [{source: nvidia.com/gpu=GPU-a, target: x}]"), ONE, ("GPU-a",), ["cdi"]),
@@ -74,6 +76,7 @@ def test_every_way_of_asking(
         device("capabilities: [gpu], device_ids: []"),
         device("capabilities: [gpu], count: 0"),
         service("runtime: nvidia\nenvironment: {NVIDIA_VISIBLE_DEVICES: none}"),
+        service("runtime: nvidia\nenvironment: {NVIDIA_VISIBLE_DEVICES: ''}"),
         service("runtime: runc"),
         service("environment: {NVIDIA_VISIBLE_DEVICES: all}"),
         service("devices: [/dev/nvidia0]"),
@@ -93,6 +96,9 @@ def test_no_request_of_ours(tmp_path: Path, text: str) -> None:
         (device("capabilities: [gpu], device_ids: [0]"), "request", "strings, not 0", 4),
         (device("capabilities: [gpu], device_ids: '0'"), "request", "must be a list", 4),
         (device("capabilities: [gpu], device_ids: ['0', '0']"), "request", "twice", 4),
+        (device("capabilities: [gpu], device_ids: ['0,0']"), "request", "twice", 4),
+        (service("gpus: [{device_ids: ['2']}, {device_ids: ['1', '2']}]"), "request-conflict", "GPU 2 twice", 4),
+        (service("devices: [nvidia.com/gpu=0, nvidia.com/gpu=0]"), "request-conflict", "GPU 0 twice", 4),
         (device("capabilities: [gpu], device_ids: ['0,']"), "request", "empty", 4),
         (device("capabilities: gpu, count: 1"), "request", "needs capabilities", 4),
         (device("count: 1"), "request", "needs capabilities", 4),
@@ -175,6 +181,16 @@ def test_variables_from_the_environment_outrank_the_env_file(tmp_path: Path) -> 
     text = device("capabilities: [gpu], count: $N")
     assert only_role(demand(tmp_path, text, dotenv="N=2\n")).request.gpus == TWO
     assert only_role(demand(tmp_path, text, dotenv="N=2\n", env={"N": "1"})).request.gpus == ONE
+
+
+def test_a_variable_without_a_value_has_the_hosts(tmp_path: Path) -> None:
+    text = service("runtime: nvidia\nenvironment: [NVIDIA_VISIBLE_DEVICES]")
+    assert only_role(demand(tmp_path, text)).request.gpus == ALL
+    found = only_role(demand(tmp_path, text, env={"NVIDIA_VISIBLE_DEVICES": "2,3"}))
+    assert found.request.gpus == TWO
+    assert found.request.workers[0].pinned == ("2", "3")
+    mapped = text.replace("[NVIDIA_VISIBLE_DEVICES]", "{NVIDIA_VISIBLE_DEVICES: }")
+    assert only_role(demand(tmp_path, mapped, dotenv="NVIDIA_VISIBLE_DEVICES=1\n")).request.workers[0].pinned == ("1",)
 
 
 def test_an_active_profile_counts_and_another_is_noted(tmp_path: Path) -> None:

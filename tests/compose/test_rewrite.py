@@ -192,3 +192,10 @@ def test_a_record_of_what_is_no_longer_there_is_passed_over(tmp_path: Path) -> N
     )
     assert original(f"{text}x-gpualloc: {record}\n") == text
     assert rewritten(tmp_path, f"{text}x-gpualloc: {record}\n") == text
+
+
+def test_a_variable_that_names_other_gpus_is_brought_into_line_with_a_new_request(tmp_path: Path) -> None:
+    body = "image: i, x-gpualloc: {gpus: 1}, environment: {NVIDIA_VISIBLE_DEVICES: %s}"
+    assert 'NVIDIA_VISIBLE_DEVICES: "GPU-' in rewritten(tmp_path, f"services:\n  web: {{{body % 'all'}}}\n")
+    # Where the devices come by CDI, void keeps the runtime from adding others.
+    assert "NVIDIA_VISIBLE_DEVICES: void" in rewritten(tmp_path, f"services:\n  web: {{{body % 'void'}}}\n")

@@ -145,10 +145,49 @@ def test_a_gpualloc_that_fails_there_is_never_skipped(
     assert (problem.code, problem.summary) == ("inventory-remote", summary)
 
 
-def test_what_is_no_snapshot_is_told_of_its_host(fake_ssh: FakeSsh) -> None:
-    fake_ssh.answers("gpu-a", "Last login: today\n")
+@pytest.mark.parametrize(
+    ("out", "what"),
+    [
+        ("", "prints nothing"),
+        ("Last login: today\n", "prints no inventory, but: Last login: today"),
+        ("}\n", "prints no inventory, but: }"),
+    ],
+)
+def test_what_is_no_snapshot_is_told_of_its_host(fake_ssh: FakeSsh, out: str, what: str) -> None:
+    fake_ssh.answers("gpu-a", out)
     (problem,) = told("ssh://gpu-a")
+    assert (problem.code, problem.summary) == ("inventory-remote", f"gpualloc on gpu-a {what}")
     assert str(problem.where).startswith("ssh://gpu-a")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_what_a_login_shell_says_around_it_is_passed_over(fake_ssh: FakeSsh, indent: int | None) -> None:
+    document = json.dumps(json.loads(host_text("gpu-a")), indent=indent)
+    fake_ssh.answers("gpu-a", f"Welcome {{guest}}\n * Documentation:\n{document}\nlogout\n")
+    reading = load(["ssh://gpu-a"])
+    assert [host.name for host in reading.inventory.hosts] == ["gpu-a"]
+    assert not reading.warnings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('"format_version": "1.0"', '"format_version": "1.7"', "inventory-version"),
+        ('"platform": "linux"', '"kernel": "linux"', "inventory-unknown-key"),
+    ],
+)
+def test_a_gpualloc_of_another_version_is_told_so(fake_ssh: FakeSsh, old: str, new: str, code: str) -> None:
+    text = host_text("gpu-a")
+    assert old in text
+    fake_ssh.answers("gpu-a", text.replace(old, new))
+    (problem,) = told("ssh://gpu-a")
+    assert (problem.code, problem.hint) == (code, "install the same gpualloc here and on gpu-a")
+
+
+def test_an_account_without_a_shell_is_told_in_its_words(fake_ssh: FakeSsh) -> None:
+    fake_ssh.answers("gpu-a", "This account is not available.\n", code=1)
+    (problem,) = told("ssh://gpu-a")
+    assert problem.summary == "gpualloc on gpu-a exits with 1: This account is not available."
 
 
 def test_no_ssh_client_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gpualloc.compose.project import ProjectOptions
-from gpualloc.fleet import FleetOptions
+from gpualloc.fleet.options import FleetOptions
 from gpualloc.planning import Options, make_plan
 from tests.fleet.machines import save
 

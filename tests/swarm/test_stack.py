@@ -216,6 +216,30 @@ services:
     assert [made.services[f"w-{n}"]["ports"] for n in (1, 2)] == [["8000:80"], ["8001:80"]]
 
 
+def test_a_role_on_every_node_is_said_to_be_one_worker(tmp_path: Path) -> None:
+    text = (
+        "services: {w: {image: x, gpus: [{count: 1}], deploy: {mode: global}}, p: {image: p, deploy: {mode: global}}}"
+    )
+    made = stack(tmp_path, text)
+    assert "mode" not in made.services["w"]["deploy"]
+    assert made.services["p"]["deploy"]["mode"] == "global"
+    (told,) = [note for note in made.notes if "deploy.mode" in note.summary]
+    assert (told.severity, told.summary.startswith("w: deploy.mode is left out: global: it is one worker")) == (
+        "warning",
+        True,
+    )
+
+
+def test_of_a_range_to_find_a_port_in_each_worker_publishes_one(tmp_path: Path) -> None:
+    ports = "['8000-8003:80', {target: 81, published: 9000-9001, mode: host}]"
+    text = f"services: {{w: {{image: x, gpus: [{{count: 1}}], deploy: {{replicas: 2}}, ports: {ports}}}}}"
+    made = stack(tmp_path, text)  # Swarm would publish all of it for each, and refuses the second who wants a port
+    assert [made.services[f"w-{n + 1}"]["ports"] for n in (0, 1)] == [
+        [f"{8000 + n}:80", {"target": 81, "published": 9000 + n, "mode": "host"}] for n in (0, 1)
+    ]
+    assert "ports" in made.named()["w-1"]
+
+
 def test_who_is_waited_for_is_not_run_for_ever(tmp_path: Path) -> None:
     needs = "{init: {condition: service_completed_successfully}}"
     text = f"services: {{w: {{image: x, gpus: all, depends_on: {needs}}}, init: {{image: i}}}}"

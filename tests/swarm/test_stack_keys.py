@@ -46,7 +46,8 @@ TRANSLATED: list[tuple[str, str, Any]] = [
         "ports",
         [{"target": 80, "published": 8080, "protocol": "udp", "mode": "host"}],
     ),
-    ("ports: [{target: 80, published: 8080-8090}]", "ports", ["8080-8090:80"]),
+    ("ports: [{target: 80, published: 8080-8090}]", "ports", [{"target": 80, "published": 8080}]),
+    ("ports: ['8080-8090:80/udp', '90-91:80-81']", "ports", ["8080:80/udp", "90-91:80-81"]),
     ("stop_grace_period: 1d2h", "stop_grace_period", "24h2h"),
     ("healthcheck: {disable: true, test: x}", "healthcheck", {"disable": True}),
     (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from gpualloc.compose.ports import one_of_pool
 from gpualloc.compose.swarm import shapes
 
 if TYPE_CHECKING:
@@ -23,8 +24,17 @@ _ADDRESS = re.compile(r"(?P<ip>\[[^\]]*\]|[0-9.]*):(?=[0-9-]*:)")
 
 def ports(name: str, items: list[Any], notes: Notes) -> list[Any]:
     """Return published ports. Swarm publishes on every node and every address of it, or, in mode host, on the node."""
-    made = [_long_port(name, item, notes) if isinstance(item, dict) else _short(name, item, notes) for item in items]
+    own = [_one(name, item, notes) for item in items]
+    made = [_long_port(name, item, notes) if isinstance(item, dict) else _short(name, item, notes) for item in own]
     return shapes.once(made)
+
+
+def _one(name: str, item: Any, notes: Notes) -> Any:
+    """Return an entry with one port of its pool: of a pool Swarm would publish every port."""
+    made = one_of_pool(item, 0)
+    if made != item:
+        notes.translated(name, "ports", "publishes the first of a range: Swarm would publish all of it")
+    return made
 
 
 def _short(name: str, item: Any, notes: Notes) -> Any:
@@ -44,10 +54,6 @@ def _long_port(name: str, item: dict[str, Any], notes: Notes) -> Any:
             notes.left_out(name, "ports.host_ip", f"{item[key]}: Swarm publishes a port on every address")
         else:
             notes.left_out(name, f"ports.{key}", "docker stack does not know it", harmless=True)
-    published = str(item.get("published") or "")
-    protocol = f"/{item['protocol']}" if item.get("protocol") else ""
-    if "-" in published:  # the long form holds one port, and the short form a range
-        return f"{published}:{item.get('target')}{protocol}"
     own = {key: item[key] for key in ("target", "published", "protocol", "mode") if item.get(key) not in {None, ""}}
     return {key: shapes.integer(v) if key in {"target", "published"} else shapes.text(v) for key, v in own.items()}
 

@@ -10,6 +10,7 @@ from gpualloc.compose.data import at, escaped
 from gpualloc.compose.edits import visible_devices
 from gpualloc.compose.forms import forms_of
 from gpualloc.compose.merge import variables
+from gpualloc.compose.ports import one_of_pool
 from gpualloc.compose.record import MARK, STACK
 from gpualloc.compose.swarm.dump import dump
 from gpualloc.compose.swarm.notes import Notes
@@ -219,14 +220,14 @@ class _Maker:
         own = {worker.number: worker for worker in self.planning.fresh.get(role.name, ())}
         for service in role.surplus:
             self.notes.left_out(service.name, "replicas", f"{role.name} is to have fewer workers")
-        for member in role.members:
+        for number, member in enumerate(role.members):
             name = member.worker.name
             data = dict(self.planning.whole.services[member.service.name])
             answer = "a generic resource" if self.swarm.mode == "generic" else "NVIDIA_VISIBLE_DEVICES"
             data = without_requests(name, data, member.forms, answer, self.notes)
             if role.splits:
                 data = self._divided(role, member, data, own.get(member.worker.replica))
-            data = self._one_task(name, data)
+            data = self._one_task(name, self._own_ports(name, number, data))
             placement = placements.get(name)
             made = self._made(name, member.service.name, data, ends)
             if placement is None:
@@ -249,9 +250,21 @@ class _Maker:
             data["networks"] = named
         return data
 
+    def _own_ports(self, name: str, number: int, data: dict[str, Any]) -> dict[str, Any]:
+        """Give a worker a port of its own of a pool that all of its role are to find one in."""
+        ports = [one_of_pool(item, number) for item in data.get("ports") or ()]
+        if ports == (data.get("ports") or []):
+            return data
+        self.notes.translated(name, "ports", "publishes one of a range: Swarm would publish all of it")
+        return data | {"ports": ports}
+
     def _one_task(self, name: str, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data of a service that is one task: what speaks of several goes."""
         data, deploy = dict(data), dict(data.get("deploy") or {})
+        if deploy.get("mode") == "global":
+            why = "it is one worker on one node, whose GPUs it has; deploy.replicas tells how many there are to be"
+            self.notes.left_out(name, "deploy.mode", f"global: {why}")
+            del deploy["mode"]
         for key in ("mode", "replicas"):
             if deploy.pop(key, None) is not None:
                 self.notes.translated(name, f"deploy.{key}", "becomes a service for each worker")

@@ -1,4 +1,4 @@
-"""Plans over several hosts written down: as a stack for Docker Swarm, or as a file for each host."""
+"""The files that a plan over several hosts becomes, and what they said before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpualloc.compose.swarm.hosts import host_files
 from gpualloc.compose.swarm.nodes import node_map
 from gpualloc.compose.swarm.record import combined, read_record
 from gpualloc.compose.swarm.setup import setup_text
-from gpualloc.compose.swarm.stack import Mode, Swarm, stack_of
+from gpualloc.compose.swarm.stack import Swarm, stack_of
 from gpualloc.errors import Diagnostic, Place, fail
 from gpualloc.policy.filters import refused_by_policy
 from gpualloc.solve.devices import flatten
@@ -24,25 +24,7 @@ if TYPE_CHECKING:
     from gpualloc.compose.files import Source
     from gpualloc.compose.swarm.record import Previous
     from gpualloc.compose.swarm.stack import Planning
-
-
-@dataclass(frozen=True, slots=True)
-class FleetOptions:
-    """How a plan over several hosts is written: ``swarm`` names a stack file, ``per_host`` a folder.
-
-    ``nodes``: ``NAME=NODE``, or a file of such. ``main``: the host that runs what needs no GPU.
-    """
-
-    swarm: str | None = None
-    mode: Mode = "uuid"
-    nodes: tuple[str, ...] = ()
-    per_host: str | None = None
-    main: str | None = None
-
-    @property
-    def asked(self) -> bool:
-        """Whether a plan is to be written so at all."""
-        return self.swarm is not None or self.per_host is not None
+    from gpualloc.fleet.options import FleetOptions
 
 
 class Made(NamedTuple):
@@ -61,26 +43,6 @@ class Written:
     files: tuple[Made, ...]
     notes: tuple[Diagnostic, ...]
     setup: str = ""
-
-
-def check_one_form(fleet: FleetOptions, override: str | None) -> None:
-    """Raise GpuallocError (``several-forms``) where a plan is to be written in two ways at once.
-
-    And where an option of one way comes without it: ``idle-option``.
-    """
-    given = {"--override": override, "--swarm": fleet.swarm, "--per-host": fleet.per_host}
-    named = [option for option, value in given.items() if value is not None]
-    if len(named) > 1:
-        raise fail("several-forms", f"{' and '.join(named)} are two ways to write a plan", None, "give one of them")
-    needs: dict[str, tuple[bool, str | None, str]] = {
-        "--node-map": (bool(fleet.nodes), fleet.swarm, "--swarm FILE"),
-        "--swarm-mode": (fleet.mode != "uuid", fleet.swarm, "--swarm FILE"),
-        "--main": (fleet.main is not None, fleet.per_host, "--per-host DIR"),
-    }
-    for option, (present, way, needed) in needs.items():
-        if present and way is None:
-            hint = "give both, or neither"
-            raise fail("idle-option", f"{option} says nothing without {needed}", None, hint)
 
 
 def previous_of(fleet: FleetOptions, cwd: Path) -> Previous | None:

@@ -20,6 +20,13 @@ Terms = dict[int, float]
 
 INFINITY = math.inf
 _TOLERANCE = 1e-9
+_MIP_TOLERANCE = 1e-7
+"""With 1e-9 HiGHS has ended whole processes: https://github.com/FlexMeasures/flexmeasures/issues/2527."""
+
+_RULES_OFF = 1 << 16
+"""The presolve rule that lists all solutions of a few columns: in HiGHS 1.16 it writes beyond an array, which has ended
+whole processes (valgrind shows it below ``HPresolve::enumerateSolutions``)."""
+
 _WHOLE = 1e-6
 """How far from a whole number a value may be to count as one."""
 
@@ -261,7 +268,8 @@ def bare_engine() -> Any:
         ("parallel", "off"),
         ("random_seed", 0),
         ("mip_rel_gap", 0.0),
-        ("mip_feasibility_tolerance", _TOLERANCE),
+        ("presolve_rule_off", _RULES_OFF),
+        ("mip_feasibility_tolerance", _MIP_TOLERANCE),
         ("primal_feasibility_tolerance", _TOLERANCE),
         ("dual_feasibility_tolerance", _TOLERANCE),
     ):

@@ -212,7 +212,8 @@ class Hints:
             if code in codes and loosened != request:
                 yield Change(name, f"drop {name} from {request.role}", policy, loosened)
         least = self.problem.kinds[job.kind].least
-        for count in range(least - 1, 0, -1):
+        there = max(map(len, self.problem.host_devices), default=0)
+        for count in range(min(least - 1, there), 0, -1):
             fewer = replace(request, gpus=GpuCount(count, request.gpus.max if request.gpus.max is None else count))
             yield Change(
                 "count", f"ask for {count} instead of {least} devices per worker of {request.role}", policy, fewer

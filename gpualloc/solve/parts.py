@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpualloc.solve.highs import Terms
     from gpualloc.solve.lexi import Driver
 
-FEW_COLUMNS = 120
+FEW_COLUMNS = 100
 """Programs with more columns than this are solved over a part of them that proves as much."""
 
 LIKELY = (FEW_COLUMNS, 10 * FEW_COLUMNS)

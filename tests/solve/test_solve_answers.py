@@ -403,3 +403,25 @@ def test_planning_again_moves_nobody(world: World) -> None:
     again = solve(machines, pinned, rules, project=PROJECT)
     assert {p.action for p in again.placements} <= {"keep"}
     assert {p.worker: tuple(d.uuid for d in p.devices) for p in again.placements} == held
+
+
+def test_more_devices_than_any_host_has_are_named_at_once() -> None:
+    solution = solve(machine("dgx-a100"), [role("a", gpus=(1000, 1000))], policy())
+    assert solution.unplaced[0].hint == "ask for 8 instead of 1000 devices per worker of a"
+
+
+def test_a_hundred_priorities_are_kept_in_order() -> None:
+    requests = [role(f"r{n:02}", priority=n) for n in range(100)]
+    solution = solve(machine("dgx-a100"), requests, policy())
+    assert [placement.worker for placement in solution.placements] == [f"r{n}" for n in range(92, 100)]
+    assert solution.objective[0].value == (1,) * 8 + (0,) * 92
+    assert solution.objective[0].proven
+    assert all(unplaced.hint for unplaced in solution.unplaced)
+
+
+def test_who_may_stay_does_not_give_way_to_who_waits() -> None:
+    # one device for two: the one in place is the later by name
+    held = role("b", pinned=[("GPU-0",)], memory_mib=30_000)
+    solution = solve(inventory(gpu(0)), [role("a", memory_mib=30_000), held], policy())
+    assert [placement.worker for placement in solution.placements] == ["b"]
+    assert [tier.name for tier in solution.objective][:3] == ["placed", "moves", "granted"]

@@ -69,7 +69,7 @@ def _map(plan: Plan, inventory: Inventory, held: Mapping[str, Held], screen: Scr
         yield from _host(host, screen)
     more, idle = len(used) - HOSTS_DRAWN, len(inventory.hosts) - len(used)
     rest = [f"{counted(more, 'host')} more with workers"] if more > 0 else []
-    rest += [f"{counted(idle, 'host')} without"] if idle else []
+    rest += [f"{counted(idle, 'host')} without{'' if rest else ' workers'}"] if idle else []
     if rest:
         yield Line()
         yield Line(cell(f"not drawn: {', '.join(rest)}", "dim"))

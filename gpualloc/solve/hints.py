@@ -238,7 +238,7 @@ class Hints:
         if not obstacles:
             return "no single change helps: there is no device"
         more = "one more device" if least == 1 else f"{least} more devices on one host"
-        return f"no single change to policy or request helps: it takes {more} that fit {job.demand.request.role}"
+        return f"no single change to policy or request helps: it takes {more} for {job.demand.request.role}"
 
 
 def _tenth_up(mib: int) -> int:

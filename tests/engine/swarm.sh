@@ -198,10 +198,14 @@ clear_away() {
     rmdir "$1" 2>/dev/null || true
 }
 
-# Whatever a container was in when its node ended, its control groups are empty now.
+# Whatever a container was in when its node ended, its control groups are empty now, or as soon as its last process is gone.
 clear_control_groups() {
     for root in /sys/fs/cgroup /sys/fs/cgroup/*; do
-        [ ! -d "$root/$1" ] || find "$root/$1" -depth -type d -exec rmdir {} + 2>/dev/null || true
+        tries=100
+        while [ -d "$root/$1" ] && [ "$tries" -gt 0 ]; do
+            find "$root/$1" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1
+            tries=$((tries - 1))
+        done
     done
 }
 

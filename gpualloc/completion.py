@@ -49,7 +49,7 @@ def _quietly(items: Callable[[dict[str, Any]], Iterable[CompletionItem]]) -> Com
 
 
 def _policies(params: dict[str, Any]) -> Iterable[CompletionItem]:
-    from gpualloc.policy.lookup import find_policies  # noqa: PLC0415
+    from gpualloc.policy.lookup import find_policies
 
     folder = params.get("project_directory")
     first = next(iter(params.get("files") or ()), None)
@@ -66,21 +66,21 @@ def policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> Ite
 
 def inventories(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Complete a source of an inventory: ``nvml``, a shipped machine, or a file."""
-    from gpualloc.inventory import shipped  # noqa: PLC0415
+    from gpualloc.inventory import shipped
 
     named = [name for name in ("nvml", *(f"sim:{name}" for name in shipped())) if name.startswith(incomplete)]
     return [CompletionItem(name) for name in named] or files(ctx, param, incomplete)
 
 
 def _inventory(params: dict[str, Any]) -> Inventory:
-    from gpualloc.inventory import load  # noqa: PLC0415
+    from gpualloc.inventory import load
 
     topo = params.get("topo")
     return load(tuple(params.get("inventory") or ()), Path(topo) if topo else None).inventory
 
 
 def _project(params: dict[str, Any]) -> Project:
-    from gpualloc.compose.project import ProjectOptions, load_project  # noqa: PLC0415
+    from gpualloc.compose.project import ProjectOptions, load_project
 
     options = ProjectOptions(
         files=tuple(params.get("files") or ()),
@@ -110,8 +110,8 @@ def _called(gpu: Gpu) -> str:
 
 
 def _roles(params: dict[str, Any]) -> Iterable[CompletionItem]:
-    from gpualloc.compose.reader import read_demand  # noqa: PLC0415
-    from gpualloc.policy.load import load  # noqa: PLC0415
+    from gpualloc.compose.reader import read_demand
+    from gpualloc.policy.load import load
 
     project = _project(params)
     policy = load(params.get("policy"), cwd=Path.cwd(), compose_dir=project.directory)
@@ -123,8 +123,8 @@ def _scales(params: dict[str, Any]) -> Iterable[CompletionItem]:
 
 
 def _workers(params: dict[str, Any]) -> Iterable[CompletionItem]:
-    from gpualloc.compose.reader import read_demand  # noqa: PLC0415
-    from gpualloc.policy.load import load  # noqa: PLC0415
+    from gpualloc.compose.reader import read_demand
+    from gpualloc.policy.load import load
 
     project = _project(params)
     policy = load(params.get("policy"), cwd=Path.cwd(), compose_dir=project.directory)
@@ -138,13 +138,13 @@ def _profiles(params: dict[str, Any]) -> Iterable[CompletionItem]:
 
 
 def _codes(_params: dict[str, Any]) -> Iterable[CompletionItem]:
-    from gpualloc.words import pages  # noqa: PLC0415
+    from gpualloc.words import pages
 
     return [CompletionItem(code, help=page.summary) for page in pages() for code in page.codes]
 
 
 def _schemas(_params: dict[str, Any]) -> Iterable[CompletionItem]:
-    from gpualloc.schemas import names  # noqa: PLC0415
+    from gpualloc.schemas import names
 
     return map(CompletionItem, names())
 

@@ -22,14 +22,14 @@ DONE, FOUND, CANNOT, NO_FIT = 0, 1, 2, 3
 
 def screen_of(stream: Any) -> Screen:
     """Return what a stream can show."""
-    from gpualloc.render.screen import Screen  # noqa: PLC0415
+    from gpualloc.render.screen import Screen
 
     return Screen.of(stream, os.environ)
 
 
 def tell(diagnostics: Iterable[Diagnostic]) -> None:
     """Print messages on stderr."""
-    from gpualloc.render.diagnostics import diagnostics_text  # noqa: PLC0415
+    from gpualloc.render.diagnostics import diagnostics_text
 
     click.echo(diagnostics_text(diagnostics, screen_of(sys.stderr)), nl=False, err=True)
 

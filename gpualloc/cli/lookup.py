@@ -33,10 +33,10 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
 
     --format json is a snapshot: other commands read it with --inventory FILE.
     """
-    from gpualloc.inventory import load, shipped  # noqa: PLC0415
+    from gpualloc.inventory import load, shipped
 
     if list_:
-        from gpualloc.render.machines import machines_text  # noqa: PLC0415
+        from gpualloc.render.machines import machines_text
 
         click.echo(machines_text({name: load((f"sim:{name}",)).inventory for name in shipped()}), nl=False)
         return DONE
@@ -44,8 +44,8 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
     reading = load(params["inventory"], topo, skip_unreachable=params["skip_unreachable"])
     tell(reading.warnings)
     if form == "json" or output:
-        from gpualloc.inventory.snapshot import dump  # noqa: PLC0415
-        from gpualloc.planning import write_file  # noqa: PLC0415
+        from gpualloc.inventory.snapshot import dump
+        from gpualloc.planning import write_file
 
         text = dump(reading.inventory)
         if output:
@@ -53,7 +53,7 @@ def inventory(form: str, output: str | None, *, list_: bool, **params: Any) -> i
         else:
             click.echo(text, nl=False)
         return DONE
-    from gpualloc.render.inventory import inventory_text  # noqa: PLC0415
+    from gpualloc.render.inventory import inventory_text
 
     click.echo(inventory_text(reading.inventory, screen_of(sys.stdout)), nl=False)
     return DONE
@@ -80,8 +80,8 @@ def _compose_dir(project_directory: str | None) -> Path:
 @_directory_option
 def policy_list(project_directory: str | None) -> int:
     """Name the policies that --policy NAME can mean here."""
-    from gpualloc.policy.lookup import find_policies  # noqa: PLC0415
-    from gpualloc.render.policies import policies_text  # noqa: PLC0415
+    from gpualloc.policy.lookup import find_policies
+    from gpualloc.render.policies import policies_text
 
     found = find_policies(here(), _compose_dir(project_directory))
     tell(p.problem for p in found if p.problem)
@@ -94,8 +94,8 @@ def policy_list(project_directory: str | None) -> int:
 @_directory_option
 def policy_show(name: str | None, project_directory: str | None) -> int:
     """Show a policy as it takes effect, with what it extends."""
-    from gpualloc.policy.load import load  # noqa: PLC0415
-    from gpualloc.policy.show import show  # noqa: PLC0415
+    from gpualloc.policy.load import load
+    from gpualloc.policy.show import show
 
     wanted = load(name or os.environ.get("GPUALLOC_POLICY"), cwd=here(), compose_dir=_compose_dir(project_directory))
     click.echo(show(wanted), nl=False)
@@ -110,7 +110,7 @@ def policy_check(names: tuple[str, ...], project_directory: str | None) -> int:
 
     Exits with 2 if one cannot be used, with 1 if one says something to no effect.
     """
-    from gpualloc.policy.review import check as review  # noqa: PLC0415
+    from gpualloc.policy.review import check as review
 
     code = DONE
     for name in names or (os.environ.get("GPUALLOC_POLICY") or "base",):
@@ -132,8 +132,8 @@ def explain(code: str | None) -> int:
 
     The code stands in brackets behind the message, and as "code" in JSON.
     """
-    from gpualloc import words  # noqa: PLC0415
-    from gpualloc.render.pages import codes_text, page_text  # noqa: PLC0415
+    from gpualloc import words
+    from gpualloc.render.pages import codes_text, page_text
 
     screen = screen_of(sys.stdout)
     click.echo(page_text(words.page(code), screen) if code else codes_text(words.pages(), screen), nl=False)
@@ -144,7 +144,7 @@ def explain(code: str | None) -> int:
 @click.argument("name", required=False, shell_complete=completion.schemas)
 def schema(name: str | None) -> int:
     """Print the JSON Schema of what NAME is: inventory, plan, policy or x-gpualloc; without one, list the names."""
-    from gpualloc.schemas import names, schema_text  # noqa: PLC0415
+    from gpualloc.schemas import names, schema_text
 
     click.echo(schema_text(name) if name else "".join(f"{known}\n" for known in names()), nl=False)
     return DONE

@@ -216,9 +216,9 @@ what_if_options = stack(
 
 def options_of(params: dict[str, Any]) -> Options:
     """Return what a command was asked for, from its parameters by name."""
-    from gpualloc.compose.project import ProjectOptions  # noqa: PLC0415
-    from gpualloc.fleet.options import FleetOptions  # noqa: PLC0415
-    from gpualloc.planning import Options, solve_options  # noqa: PLC0415
+    from gpualloc.compose.project import ProjectOptions
+    from gpualloc.fleet.options import FleetOptions
+    from gpualloc.planning import Options, solve_options
 
     return Options(
         project=ProjectOptions(

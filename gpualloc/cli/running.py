@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True)
 def check(form: str, since: str | None, **params: Any) -> int:
     """Tell whether the compose file still fits these GPUs and this policy. Exits with 1 if it does not."""
-    from gpualloc.checking import check as run  # noqa: PLC0415
-    from gpualloc.render import diagnostics  # noqa: PLC0415
+    from gpualloc.checking import check as run
+    from gpualloc.render import diagnostics
 
     warnings, findings = run(options_of(params), os.environ, here(), since)
     tell(warnings)
@@ -91,9 +91,9 @@ def verify(form: str, timeout: float, *, no_frameworks: bool, **params: Any) -> 
 
     For after `docker compose up`: it looks into each container with nvidia-smi, and through CUDA where it has python.
     """
-    from gpualloc.render.verification import verification_json, verification_text  # noqa: PLC0415
-    from gpualloc.verify.look import Manner  # noqa: PLC0415
-    from gpualloc.verify.run import verify as run  # noqa: PLC0415
+    from gpualloc.render.verification import verification_json, verification_text
+    from gpualloc.verify.look import Manner
+    from gpualloc.verify.run import verify as run
 
     manner = Manner(timeout, frameworks=not no_frameworks)
     verification = run(options_of(params), os.environ, here(), progress=progress("verifying"), manner=manner)
@@ -129,9 +129,9 @@ def watch(form: str, **params: Any) -> int:
 
     A GPU that goes or comes, falls ill, is split, or is taken by others; each change on a line of its own.
     """
-    from gpualloc.watch.events import json_line, text_line  # noqa: PLC0415
-    from gpualloc.watch.loop import settings_of  # noqa: PLC0415
-    from gpualloc.watch.loop import watch as run  # noqa: PLC0415
+    from gpualloc.watch.events import json_line, text_line
+    from gpualloc.watch.loop import settings_of
+    from gpualloc.watch.loop import watch as run
 
     screen = screen_of(sys.stdout)
 
@@ -153,8 +153,8 @@ def watch(form: str, **params: Any) -> int:
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def usage(form: str, duration: str | None, margin: str, **params: Any) -> int:
     """Show how much memory each running worker uses, against what it asked for, and suggest what to ask for."""
-    from gpualloc.usage.run import measure  # noqa: PLC0415
-    from gpualloc.usage.show import usage_json, usage_text  # noqa: PLC0415
+    from gpualloc.usage.run import measure
+    from gpualloc.usage.show import usage_json, usage_text
 
     measured, inventory, warnings = measure(options_of(params), os.environ, here(), duration, margin)
     tell(warnings)

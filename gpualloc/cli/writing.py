@@ -85,8 +85,8 @@ def plan(
 
     `gpualloc policy list` names ways to choose: --policy dev lets workers share, --policy prod levels the load.
     """  # noqa: D301 - \b is click's own mark for lines that are not to be filled
-    from gpualloc.planning import evicted, explain_plan, held_by_others, make_plan, write_file  # noqa: PLC0415
-    from gpualloc.render import plan_json  # noqa: PLC0415
+    from gpualloc.planning import evicted, explain_plan, held_by_others, make_plan, write_file
+    from gpualloc.render import plan_json
 
     options = options_of(params)
     planned = make_plan(options, os.environ, here())
@@ -94,7 +94,7 @@ def plan(
     if output:
         write_file(Path(output), plan_json.dump(planned.plan))
     if html:
-        from gpualloc.render.report import report_html  # noqa: PLC0415
+        from gpualloc.render.report import report_html
 
         workspace = planned.workspace
         held = held_by_others(workspace, options)
@@ -103,7 +103,7 @@ def plan(
     if form == "json":
         click.echo(plan_json.dump(planned.plan), nl=False)
     elif explain is not None:
-        from gpualloc.render.explain import explanations_text  # noqa: PLC0415
+        from gpualloc.render.explain import explanations_text
 
         found = explain_plan(planned, options, explain or None)
         click.echo(explanations_text(found, planned.workspace.inventory, screen_of(sys.stdout)), nl=False)
@@ -122,18 +122,18 @@ def _exit(planned: Planned) -> int:
 
 def _table(planned: Planned, options: Options, *, drawn: bool = True) -> str:
     if not drawn:
-        from gpualloc.render.table import plan_table  # noqa: PLC0415
+        from gpualloc.render.table import plan_table
 
         return plan_table(planned.plan, planned.workspace.inventory, screen_of(sys.stdout))
-    from gpualloc.planning import held_by_others  # noqa: PLC0415
-    from gpualloc.render.map import plan_map  # noqa: PLC0415
+    from gpualloc.planning import held_by_others
+    from gpualloc.render.map import plan_map
 
     held = held_by_others(planned.workspace, options)
     return plan_map(planned.plan, planned.workspace.inventory, held, screen_of(sys.stdout))
 
 
 def _diff(planned: Planned) -> str:
-    from gpualloc.render.diff import unified_diff  # noqa: PLC0415
+    from gpualloc.render.diff import unified_diff
 
     screen = screen_of(sys.stdout)
     return "".join(unified_diff(t.before, t.after, t.shown, t.shown, screen) for t in planned.changes)
@@ -159,7 +159,7 @@ def apply(saved: str | None, output: str | None, *, yes: bool, diff: bool, parti
 
     PLAN is one saved by `gpualloc plan -o FILE`; it is refused if anything it rests on has changed since.
     """
-    from gpualloc.planning import make_plan, read_saved, write_plan  # noqa: PLC0415
+    from gpualloc.planning import make_plan, read_saved, write_plan
 
     options = options_of(params)
     planned = read_saved(saved, options, os.environ, here()) if saved else make_plan(options, os.environ, here())
@@ -213,8 +213,8 @@ def _start(planned: Planned, options: Options) -> str:
 )
 def reset(output: str | None, *, yes: bool, **params: Any) -> int:
     """Put the compose file back as it was before gpualloc, byte for byte."""
-    from gpualloc.planning import plan_reset, reset_orphans, write_reset  # noqa: PLC0415
-    from gpualloc.render.diff import unified_diff  # noqa: PLC0415
+    from gpualloc.planning import plan_reset, reset_orphans, write_reset
+    from gpualloc.render.diff import unified_diff
 
     options = options_of(params)
     targets = plan_reset(options, os.environ, here())
@@ -244,8 +244,8 @@ def reset(output: str | None, *, yes: bool, **params: Any) -> int:
 @what_if_options
 def capacity(role: str, **params: Any) -> int:
     """Tell how many more workers of ROLE would fit beside those that have a place."""
-    from gpualloc.planning import capacity_of  # noqa: PLC0415
-    from gpualloc.render.explain import capacity_text  # noqa: PLC0415
+    from gpualloc.planning import capacity_of
+    from gpualloc.render.explain import capacity_text
 
     workspace, found = capacity_of(role, options_of(params), os.environ, here())
     tell(workspace.warnings)

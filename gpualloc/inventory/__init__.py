@@ -108,19 +108,19 @@ def _check_topo(topo: Path, texts: Mapping[str, str]) -> None:
 def _read(source: str, texts: Mapping[str, str], topo: Path | None) -> Reading:
     # each reader is imported when its kind of source is asked for: a snapshot must not pay for the driver, and so on
     if source == _NVML:
-        from gpualloc.inventory import nvml  # noqa: PLC0415
+        from gpualloc.inventory import nvml  # noqa: PLC0415 - each source when it is asked for
 
         return nvml.read()
     if source.startswith(_SIMULATED):
-        from gpualloc.inventory import simulated  # noqa: PLC0415
+        from gpualloc.inventory import simulated  # noqa: PLC0415 - each source when it is asked for
 
         return Reading(simulated.read(source.removeprefix(_SIMULATED)))
     if _is_xml(source, texts[source]):
-        from gpualloc.inventory import files, smi  # noqa: PLC0415
+        from gpualloc.inventory import files, smi  # noqa: PLC0415 - each source when it is asked for
 
         topology = None if topo is None else (files.read_text(topo), str(topo))
         return smi.read(texts[source], source, topology)
-    from gpualloc.inventory import snapshot  # noqa: PLC0415
+    from gpualloc.inventory import snapshot  # noqa: PLC0415 - each source when it is asked for
 
     return Reading(snapshot.parse(texts[source], source))
 

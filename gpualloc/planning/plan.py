@@ -55,7 +55,7 @@ def held_by_others(workspace: Workspace, options: Options) -> dict[str, Held]:
     Devices that are all ours are left out.
     """
     from gpualloc.solve.devices import flatten, without_devices  # noqa: PLC0415 - only a picture of the plan needs these
-    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415
+    from gpualloc.solve.pins import resolve_pins  # noqa: PLC0415 - only where a plan is drawn
 
     inventory, policy = workspace.inventory, workspace.policy
     pins = resolve_pins(inventory, workspace.requests).uuids()

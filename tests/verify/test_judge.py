@@ -120,12 +120,12 @@ def test_a_worker_is_ok_exactly_if_it_sees_what_the_file_gives(  # noqa: PLR0917
     written: str | None,
     value: str | None,
     with_smi: bool,  # noqa: FBT001 - hypothesis fills it
-    with_cuda: bool,  # noqa: FBT001
-    privileged: bool,  # noqa: FBT001
+    with_cuda: bool,  # noqa: FBT001 - drawn by name
+    privileged: bool,  # noqa: FBT001 - drawn by name
     driver: str,
     capabilities: str | None,
     state: str,
-    outdated: bool | None,  # noqa: FBT001
+    outdated: bool | None,  # noqa: FBT001 - drawn by name
 ) -> None:
     environment = {} if value is None else {"CUDA_VISIBLE_DEVICES": value}
     inside = environment | ({} if capabilities is None else {"NVIDIA_DRIVER_CAPABILITIES": capabilities})

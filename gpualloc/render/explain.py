@@ -45,6 +45,8 @@ def _explanation(explanation: Explanation, devices: Mapping[str, Device], hosts:
 
 def _alternative(alternative: Alternative, devices: Mapping[str, Device], hosts: int) -> str:
     where = label_on_hosts(alternative.devices, devices, hosts) if alternative.devices else "no place for it"
+    if not alternative.costs and not alternative.devices:
+        return "next best: a worker that waits in its place, equally good; the order of names decided"
     if not alternative.costs:
         return f"next best: {where}, equally good; the lower PCI bus id decided"
     costs = ", ".join(f"{c.name} {_value(c.instead)} instead of {_value(c.value)}" for c in alternative.costs[:3])

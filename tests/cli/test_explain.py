@@ -57,6 +57,14 @@ def test_an_unplaced_worker_is_explained_too(run: Run, tmp_path: Path) -> None:
     assert "100 GiB" in result.out
 
 
+def test_who_could_wait_instead_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services:\n  a: {image: i, x-gpualloc: {memory: 30GiB}, scale: 5}\n")
+    result = run("plan", *L40S, "--explain", "a-4")
+    assert result.code == 3
+    assert "next best: a worker that waits in its place, equally good; the order of names decided" in result.out
+    assert "bus id" not in result.out
+
+
 def test_an_unknown_worker(run: Run, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(WHOLE)
     result = run("plan", *L40S, "--explain", "b")

@@ -88,11 +88,6 @@ def variables(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def has_variable(text: str) -> bool:
-    """Whether substitution looks anything up in ``text`` (``$$`` alone does not)."""
-    return "$" in text and any(match["named"] or match["operator"] for match in _TOKEN.finditer(text))
-
-
 def escape(text: str) -> str:
     """Return ``text`` so written that substitution gives it back unchanged."""
     return text.replace("$", "$$")

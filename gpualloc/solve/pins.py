@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gpualloc.inventory.names import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gpualloc.model import Inventory, Request
 
@@ -49,12 +49,3 @@ def resolve_pins(inventory: Inventory, requests: Sequence[Request]) -> Pins:
                 ids.append(uuid or written)
             by_worker[worker.name] = tuple(dict.fromkeys(ids))
     return Pins(by_worker, elsewhere=bool(by_worker) and not known)
-
-
-def unknown_devices(inventory: Inventory, ids: Iterable[str]) -> list[str]:
-    """Return those of ``ids`` (UUID or ``index:N``) that no device of the inventory has."""
-    known: set[str] = set()
-    for host in inventory.hosts:
-        for gpu in host.gpus:
-            known |= {gpu.uuid, f"index:{gpu.index}", *(instance.uuid for instance in gpu.mig or ())}
-    return [name for name in ids if name not in known]
